@@ -1,0 +1,36 @@
+# make demo: train The Starry Night for ten minutes and paint a photo.   make test: the tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+BUDGET ?= 10m
+DEMO := outputs/demo
+PHOTO := src/allaprima/assets/photos/val
+
+.PHONY: demo test test-slow check benchmark clean
+
+demo: $(INSTALLED)
+	$(BIN)/python scripts/train.py style=starry_night experiment=laptop budget=$(BUDGET) hydra.run.dir=$(DEMO) overwrite=true
+	$(BIN)/python scripts/stylize.py $(PHOTO) -c $(DEMO)/starry_night.safetensors -o $(DEMO)/painted --overwrite
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+benchmark: $(INSTALLED)
+	$(BIN)/python scripts/benchmark.py
+
+clean:
+	rm -rf $(VENV) outputs
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@

@@ -1,0 +1,113 @@
+"""train.py: compose the configuration, train, leave a generator."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from allaprima.entrypoints.configuration import register_resolvers, run_or_explain
+from allaprima.errors import InputError
+from allaprima.resources import resource_dir
+
+
+def main() -> None:
+    """Console entry point."""
+    register_resolvers()
+    configs = str(resource_dir("configs").resolve())
+    task = hydra.main(version_base="1.3", config_path=configs, config_name="train")
+    task(lambda cfg: run_or_explain(train, cfg))()
+
+
+def train(cfg: DictConfig) -> None:
+    """Train one style as configured.
+
+    Raises:
+        InputError: what the user gave cannot be trained on.
+    """
+    from allaprima.callbacks import StopSignals
+    from allaprima.lightning import pl
+    from allaprima.result import check_unused, write_result
+
+    folder = Path(cfg.output_dir)
+    check_unused(folder, cfg.style.name, cfg.overwrite)
+    checkpoint = find_checkpoint(cfg.resume)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it
+
+    run: Any = instantiate(cfg.run, _convert_="all")
+    module, data, trainer = run["module"], run["data"], run["trainer"]
+    module.record = {
+        "style": OmegaConf.to_container(cfg.style, resolve=True),
+        "recipe": recipe(cfg),
+        "command": command(),
+    }
+
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    stopped = next(c for c in trainer.callbacks if isinstance(c, StopSignals)).received
+    if stopped:
+        trainer.save_checkpoint(folder / "last.ckpt")
+        if trainer.is_global_zero:
+            print(f"\nStopped at step {trainer.global_step}. To go on exactly there:")
+            print(f"  {command()} resume={folder / 'last.ckpt'}")
+        sys.exit(128 + stopped)
+
+    [losses] = trainer.validate(module, datamodule=data, verbose=False)
+    if not trainer.is_global_zero:
+        return
+    metrics = {"steps": trainer.global_step, "photos seen": module.photos_seen, **losses}
+    for logger in trainer.loggers:
+        if isinstance(logger, pl.loggers.TensorBoardLogger):
+            logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True), losses)  # pyright: ignore
+            logger.finalize("success")
+    photos = [photo for batch in data.val_dataloader() for photo in batch][:3]
+    photos = [photo.float() / 255 for photo in photos]
+    result = write_result(folder, module, photos, {**module.record, "metrics": metrics})
+    print(f"\nWrote {result}. Paint with it:\n  python scripts/stylize.py PHOTO.jpg -c {result}")
+
+
+def find_checkpoint(resume: str | None) -> Path | None:
+    """The checkpoint that ``resume=`` names: a file, or a run's folder that holds last.ckpt."""
+    if resume is None:
+        return None
+    path = Path(resume) / "last.ckpt" if Path(resume).is_dir() else Path(resume)
+    if not path.is_file():
+        raise InputError(f"resume={resume}: no checkpoint at {path}; name a run's folder")
+    return path
+
+
+def recipe(cfg: DictConfig) -> str:
+    """The part of the configuration that decides the result, as YAML."""
+    groups = (
+        "generator",
+        "loss_network",
+        "loss",
+        "data",
+        "optimizer",
+        "schedule",
+        "budget",
+        "seed",
+    )
+    chosen = OmegaConf.create(
+        {
+            group: OmegaConf.to_container(cfg[group], resolve=True)
+            if OmegaConf.is_config(cfg[group])
+            else cfg[group]
+            for group in groups
+        }
+    )
+    for shared in ("network", "style"):  # already told under loss_network and the card's table
+        del chosen.loss[shared]
+    chosen.trainer = {key: cfg.trainer[key] for key in ("max_steps", "precision")}
+    return OmegaConf.to_yaml(chosen)
+
+
+def command() -> str:
+    """The command line, to be shown or repeated."""
+    script = Path(sys.argv[0])
+    name = f"python scripts/{script.name}" if script.suffix == ".py" else script.name
+    return " ".join([name, *map(shlex.quote, sys.argv[1:])])

@@ -1,0 +1,161 @@
+"""Johnson's residual image-transform network, whole, on a page."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from allaprima.errors import InputError
+
+NORMS = {
+    "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
+    "batch": lambda channels: nn.BatchNorm2d(channels),
+}
+
+
+class JohnsonGenerator(nn.Module):
+    """Photo in, stylised photo of the same size out, RGB (B, 3, H, W) in [0,1], H and W ≥ 16.
+
+    Source: Johnson 2016, section 3.1 and table 1 of its supplement: 9×9 convolution, two of
+    stride 2, five residual blocks without a ReLU after the addition (Gross & Wilber 2016), two
+    ×2 upsamplings, 9×9 convolution, tanh. Instance norm: Ulyanov 2016b.
+
+    Differs:
+        - The paper's output is 150·tanh around the mean colour, which leaves the displayable
+          range; ours is ½ + ½·tanh, which is [0,1] exactly.
+        - ``upsampling="resize"`` is nearest ×2 and a 3×3 convolution (Odena 2016) where the
+          paper has a transposed one ("transposed"), which paints checkerboards.
+        - ``padding="layers"`` reflects at every convolution; the paper ("start") reflects 40 px
+          once, leaves the residual convolutions unpadded, and zero-pads the others.
+        - Sizes not divisible by 4 are padded by reflection and cropped again.
+
+    Args:
+        filters: channels after each of the first three convolutions; the paper's.
+        num_residual_blocks: the paper's.
+        norm: "instance" or "batch" (the paper's).
+        upsampling: "resize" or "transposed" (the paper's).
+        padding: "layers" or "start" (the paper's).
+
+    Raises:
+        InputError: unknown option, or a photo under 16 px.
+    """
+
+    min_size_px = 16
+
+    def __init__(
+        self,
+        filters: tuple[int, int, int] = (32, 64, 128),
+        num_residual_blocks: int = 5,
+        norm: str = "instance",
+        upsampling: str = "resize",
+        padding: str = "layers",
+    ):
+        super().__init__()
+        for option, value, choices in (
+            ("norm", norm, NORMS),
+            ("upsampling", upsampling, ("resize", "transposed")),
+            ("padding", padding, ("layers", "start")),
+        ):
+            if value not in choices:
+                raise InputError(f"generator.{option}={value}; choose one of {', '.join(choices)}")
+        self.arguments = {
+            "filters": list(filters),
+            "num_residual_blocks": num_residual_blocks,
+            "norm": norm,
+            "upsampling": upsampling,
+            "padding": padding,
+        }
+        # Residual blocks lose 2 px a side per convolution at a quarter of the resolution.
+        self.start_padding = 8 * num_residual_blocks if padding == "start" else 0
+        mode = "zeros" if padding == "start" else "reflect"
+        a, b, c = filters
+        self.down = nn.Sequential(
+            ConvNormReLU(3, a, 9, 1, norm, mode),
+            ConvNormReLU(a, b, 3, 2, norm, mode),
+            ConvNormReLU(b, c, 3, 2, norm, mode),
+        )
+        self.residual = nn.Sequential(
+            *(
+                ResidualBlock(c, norm, padded=padding == "layers")
+                for _ in range(num_residual_blocks)
+            )
+        )
+        self.up = nn.Sequential(
+            Upsample(c, b, norm, upsampling, mode),
+            Upsample(b, a, norm, upsampling, mode),
+        )
+        self.to_rgb = nn.Conv2d(a, 3, 9, padding=4, padding_mode=mode)
+
+    def forward(self, photo: Tensor) -> Tensor:
+        height, width = photo.shape[-2:]
+        if min(height, width) < self.min_size_px:
+            raise InputError(f"photo of {width}×{height} px; each side must be ≥ 16 px")
+        margin = self.start_padding
+        x = reflect(photo, margin, margin + -width % 4, margin, margin + -height % 4)
+        x = self.down(x - 0.5)
+        x = self.residual(x)
+        x = self.up(x)
+        x = self.to_rgb(x)[..., :height, :width]
+        return 0.5 + 0.5 * torch.tanh(x.float())  # bfloat16 has too few steps near white
+
+
+class ConvNormReLU(nn.Sequential):
+    """Convolution that keeps the size (over its stride), norm, ReLU."""
+
+    def __init__(self, num_in: int, num_out: int, kernel: int, stride: int, norm: str, mode: str):
+        super().__init__(
+            nn.Conv2d(num_in, num_out, kernel, stride, kernel // 2, padding_mode=mode),
+            NORMS[norm](num_out),
+            nn.ReLU(),
+        )
+
+
+class ResidualBlock(nn.Module):
+    """x + norm(conv(relu(norm(conv(x))))), the shortcut cropped where convolutions are unpadded."""
+
+    def __init__(self, channels: int, norm: str, padded: bool):
+        super().__init__()
+        padding = 1 if padded else 0
+        self.crop = 2 - 2 * padding
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=padding, padding_mode="reflect"),
+            NORMS[norm](channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=padding, padding_mode="reflect"),
+            NORMS[norm](channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        shortcut = x[..., self.crop : height - self.crop, self.crop : width - self.crop]
+        return shortcut + self.body(x)
+
+
+class Upsample(nn.Sequential):
+    """Twice the size: nearest and a convolution, or a transposed convolution; norm, ReLU."""
+
+    def __init__(self, num_in: int, num_out: int, norm: str, upsampling: str, mode: str):
+        if upsampling == "resize":
+            grow = (
+                nn.Upsample(scale_factor=2),
+                nn.Conv2d(num_in, num_out, 3, 1, 1, padding_mode=mode),
+            )
+        else:
+            grow = (nn.ConvTranspose2d(num_in, num_out, 3, 2, 1, output_padding=1),)
+        super().__init__(*grow, NORMS[norm](num_out), nn.ReLU())
+
+
+def reflect(images: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
+    """Pad by reflection, over and over where the padding is wider than the image."""
+    if not (left or right or top or bottom):
+        return images
+    height, width = images.shape[-2:]
+    if max(left, right) < width and max(top, bottom) < height:
+        return F.pad(images, (left, right, top, bottom), mode="reflect")
+    rows = _reflected_indices(height, top, bottom, images.device)
+    columns = _reflected_indices(width, left, right, images.device)
+    return images[..., rows, :][..., columns]
+
+
+def _reflected_indices(size: int, before: int, after: int, device: torch.device) -> Tensor:
+    phase = torch.arange(-before, size + after, device=device) % (2 * size - 2)
+    return torch.minimum(phase, 2 * size - 2 - phase)

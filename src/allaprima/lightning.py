@@ -1,0 +1,14 @@
+"""The one door to Lightning: ``from allaprima.lightning import pl``."""
+
+import logging
+
+from allaprima.torchvision_ops import import_torchvision
+
+import_torchvision()  # Lightning's metrics import torchvision and need it to succeed
+
+import pytorch_lightning as pl  # noqa: E402
+
+# Tips and "GPU available: False" are not news; warnings and errors still show.
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+
+__all__ = ["pl"]

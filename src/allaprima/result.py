@@ -1,0 +1,112 @@
+"""What a finished run leaves: the generator's file, its model card, a before/after picture."""
+
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import allaprima
+from allaprima.errors import InputError
+from allaprima.images import write_picture
+from allaprima.training import StyleTransferModule
+from allaprima.weights import describe_generator, save_generator
+
+
+def result_paths(folder: Path, name: str) -> tuple[Path, Path, Path]:
+    """The generator's file, the model card and the picture of a style's run."""
+    return folder / f"{name}.safetensors", folder / f"{name}.md", folder / f"{name}.jpg"
+
+
+def check_unused(folder: Path, name: str, overwrite: bool) -> None:
+    """Raise InputError if a finished result of this name is in the folder already."""
+    generator = result_paths(folder, name)[0]
+    if generator.exists() and not overwrite:
+        raise InputError(
+            f"{generator} exists already and is kept: choose another output with "
+            "hydra.run.dir=FOLDER, or say overwrite=true"
+        )
+
+
+@torch.inference_mode()
+def write_result(
+    folder: Path, module: StyleTransferModule, photos: list[Tensor], record: dict[str, Any]
+) -> Path:
+    """Write the three files of :func:`result_paths`; return the generator's.
+
+    Args:
+        photos: RGB (3, H, W) in [0,1], not trained on.
+        record: "style" (a mapping with name, title, artist, …), "recipe", "command", "metrics".
+    """
+    generator, card, picture = result_paths(folder, record["style"]["name"])
+    record = {**record, "software": _software(), "commit": _commit()}
+    write_picture(picture, _before_after(module, photos), overwrite=True)
+    save_generator(generator, module.painter.cpu(), record, overwrite=True)
+    description = describe_generator(module.generator)
+    card.write_text(_model_card(record, description, generator, picture), encoding="utf-8")
+    return generator
+
+
+def _before_after(module: StyleTransferModule, photos: list[Tensor]) -> np.ndarray:
+    rows = []
+    for photo in photos:
+        batch = photo[None].to(module.device, memory_format=torch.channels_last)
+        rows.append(torch.cat([photo, module.painter(batch)[0].float().cpu()], dim=-1))
+    return torch.cat(rows, dim=-2).permute(1, 2, 0).numpy()
+
+
+def _model_card(
+    record: dict[str, Any], description: dict[str, Any], generator: Path, picture: Path
+) -> str:
+    style = record["style"]
+    by = f" after {style['artist']}, {style['year']}" if style.get("artist") else ""
+    metrics = "\n".join(f"| {k} | {_number(v)} |" for k, v in record["metrics"].items())
+    return f"""# {style["title"]}
+
+A feed-forward style transfer generator{by}, trained with allaprima.
+
+![photos and the same photos painted]({picture.name})
+
+    python scripts/stylize.py PHOTO.jpg -c {generator.name}
+
+| | |
+|---|---|
+| file | `{generator.name}`, {generator.stat().st_size / 1e6:.2f} MB |
+| generator | {description["generator"]}, `{description["arguments"]}` |
+| style image | `{Path(style["image"]).name}`, short side {style["size_px"] or "as it is"} |
+| licence | {style["licence"] or "not stated: that of the style image, which you chose"} |
+| command | `{record["command"]}` |
+| commit | {record["commit"]} |
+| software | {record["software"]} |
+{metrics}
+
+Losses are on photos that were not trained on, under the weights of the recipe:
+
+```yaml
+{record["recipe"].strip()}
+```
+"""
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _software() -> str:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
+    return (
+        f"allaprima {allaprima.__version__}, torch {torch.__version__}, Python "
+        f"{platform.python_version()}, {platform.system()} {device or platform.machine()}"
+    )
+
+
+def _commit() -> str:
+    """The source tree's commit, or the release where there is no source tree."""
+    try:
+        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return f"release {allaprima.__version__}"

@@ -1,0 +1,34 @@
+"""A style is an image, at the size at which its strokes shall be painted."""
+
+import torch
+from torch import Tensor
+
+from allaprima.errors import InputError
+from allaprima.images import read_picture, resize_short_side
+from allaprima.resources import resource_dir
+
+MIN_SIZE_PX = 64  # the deepest style layers see the image at an eighth or a sixteenth
+
+
+def read_style(image: str | None, size_px: int | None) -> Tensor:
+    """The style image, RGB (3, H, W) in [0,1], its short side scaled to ``size_px`` if given.
+
+    Raises:
+        InputError: no image, an unreadable one, or one that is too small.
+    """
+    if not image:
+        names = ", ".join(list_styles())
+        raise InputError(f"no style: take style=NAME with one of {names}, or style.image=FILE")
+    rgb = read_picture(image).rgb
+    rgb = resize_short_side(rgb, size_px) if size_px else rgb
+    if min(rgb.shape[:2]) < MIN_SIZE_PX:
+        raise InputError(
+            f"style image {image} has a short side of {min(rgb.shape[:2])} px at the size it is "
+            f"used; at least {MIN_SIZE_PX} px are needed (style.size_px)"
+        )
+    return torch.from_numpy(rgb).permute(2, 0, 1)
+
+
+def list_styles() -> list[str]:
+    """Names that ``style=`` takes."""
+    return sorted(file.stem for file in (resource_dir("configs") / "style").glob("*.yaml"))

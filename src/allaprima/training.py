@@ -1,0 +1,197 @@
+"""Training a generator against a perceptual loss: step, schedule, optimiser, averaged weights."""
+
+import math
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins import TorchCheckpointIO
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from allaprima.errors import InputError
+from allaprima.lightning import pl
+from allaprima.losses import PerceptualLoss
+from allaprima.weights import FORMAT_VERSION, describe_generator
+
+Schedule = Callable[[int, float], float]
+
+
+class StyleTransferModule(pl.LightningModule):
+    """One style, one generator, one loss.
+
+    Source: Johnson 2016, equation 5: the expected weighted sum of losses is minimised over
+    photos by stochastic gradient descent.
+    Differs: validation, pictures and the finished generator use an exponential moving average
+    of the weights.
+
+    Args:
+        generator: photo to stylised photo.
+        loss: its weighted terms are summed.
+        optimizer: parameters to optimiser; its learning rate is the schedule's 1.
+        schedule: (step, progress in [0,1]) to a factor of the learning rate.
+        average_decay: of the moving average, reached after a warm-up.
+        record: what the finished file shall say of itself (style, recipe); plain data.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        loss: PerceptualLoss,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        schedule: Schedule,
+        average_decay: float,
+        record: dict[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.generator = generator.to(memory_format=torch.channels_last)  # pyright: ignore
+        self.average = AveragedModel(generator, multi_avg_fn=_moving_average(average_decay))
+        self.average.requires_grad_(False)
+        self.loss = loss
+        self.make_optimizer, self.schedule = optimizer, schedule
+        self.record = record or {}
+        self.photos_seen = 0
+        self.budget_progress = 0.0  # set by the TimeBudget callback
+        self.terms: dict[str, Tensor] = {}  # of the last step
+
+    @property
+    def painter(self) -> nn.Module:
+        """The generator with averaged weights, in evaluation mode."""
+        return self.average.module.eval()
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, by steps or by time, whichever is further."""
+        by_steps = self.global_step / self.trainer.max_steps if self.trainer.max_steps > 0 else 0
+        return min(1.0, max(by_steps, self.budget_progress))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.make_optimizer(self.generator.parameters())
+
+    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+        factor = self.schedule(self.global_step, self.progress)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+    def training_step(self, content: Tensor, batch_idx: int) -> Tensor:
+        targets = self.loss.content_targets(content)
+        terms = self.loss(self.generator(content), targets)
+        loss = torch.stack(list(terms.values())).sum()
+        self.terms = {"loss": loss.detach(), **{k: v.detach() for k, v in terms.items()}}
+        self.log_dict({f"train/{name}": value for name, value in self.terms.items()})
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
+        self.photos_seen += len(batch) * self.trainer.world_size
+        self.average.update_parameters(self.generator)
+        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+        # On an accelerator each look waits for the device.
+        if self.global_step % (1 if self.device.type == "cpu" else 50) == 0:
+            self.check_finite()
+
+    def validation_step(self, content: Tensor, batch_idx: int) -> Tensor:
+        """Log the loss of the averaged generator; return its pictures."""
+        stylized = self.painter(content)
+        terms = self.loss(stylized, self.loss.content_targets(content))
+        loss = torch.stack(list(terms.values())).sum()
+        terms = {f"validation/{name}": value for name, value in terms.items()}
+        metrics = {"validation/loss": loss, **terms}
+        self.log_dict(metrics, batch_size=len(content), sync_dist=True)
+        return stylized
+
+    def check_finite(self) -> None:
+        """Raise FloatingPointError naming the step and the first term or weight not finite."""
+        values = {f"loss term {name}": value for name, value in self.terms.items()}
+        values |= {f"weight {name}": p for name, p in self.generator.named_parameters()}
+        for name, value in values.items():
+            if not torch.isfinite(value.detach()).all():
+                raise FloatingPointError(
+                    f"{name} is not finite at step {self.global_step}: training stopped. Go on "
+                    "from the last checkpoint with a lower optimizer.lr or trainer.precision=32"
+                )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.check_finite()  # never over a good one
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith("loss.")}
+        checkpoint["photos_seen"] = self.photos_seen
+        checkpoint["random_state"] = torch.get_rng_state()
+        checkpoint["allaprima"] = {
+            "format_version": FORMAT_VERSION,
+            **describe_generator(self.generator),
+            "weights": self.painter.state_dict(),
+            "metadata": self.record,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        frozen = {k: v for k, v in self.state_dict().items() if k.startswith("loss.")}
+        checkpoint["state_dict"] |= frozen
+        self.photos_seen = checkpoint["photos_seen"]
+        torch.set_rng_state(checkpoint["random_state"])
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoints, moved into place when complete."""
+
+    def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
+        partial = Path(f"{path}.part")
+        try:
+            super().save_checkpoint(checkpoint, partial, storage_options)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def warm_up_then_anneal(
+    step: int, progress: float, warm_up_steps: int, anneal_from: float
+) -> float:
+    """Rise linearly over the first steps, stay, fall linearly to 0 from a share of the run."""
+    rise = min(1.0, (step + 1) / warm_up_steps) if warm_up_steps else 1.0
+    fall = min(1.0, (1.0 - progress) / (1.0 - anneal_from)) if anneal_from < 1 else 1.0
+    return rise * fall
+
+
+def constant(step: int, progress: float) -> float:
+    """The learning rate as it is: Johnson 2016."""
+    return 1.0
+
+
+def step_decay(step: int, progress: float, factor: float, every_num_steps: int) -> float:
+    """Multiply by a factor every so many steps: Ulyanov 2016a and 2016b."""
+    return factor ** (step // every_num_steps)
+
+
+def parse_duration(text: str | float) -> float:
+    """Seconds of "45s", "10m", "2h", "1h30m" or a plain number of seconds.
+
+    Raises:
+        InputError: anything else, or no time at all.
+    """
+    units = {"h": 3600, "m": 60, "s": 1}
+    number, seconds = "", 0.0
+    try:
+        for character in str(text).strip().lower():
+            if character in units:
+                seconds, number = seconds + float(number) * units[character], ""
+            else:
+                number += character
+        seconds += float(number or 0)
+    except ValueError:
+        seconds = math.nan
+    if not (0 < seconds < math.inf):
+        raise InputError(f"budget={text} is not a time; write 45s, 10m, 2h or 1h30m")
+    return seconds
+
+
+def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Exponential, but a plain mean at first, so that the start is forgotten in short runs."""
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], values: list[Tensor], num_averaged: Tensor | int) -> None:
+        count = int(num_averaged)
+        weight = 1 - min(decay, (1 + count) / (10 + count))
+        torch._foreach_lerp_(averages, values, weight)  # pyright: ignore
+
+    return update

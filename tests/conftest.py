@@ -1,0 +1,34 @@
+"""What all tests share: one thread, fixed seeds, the folder of development files."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from allaprima.loss_network import LossNetwork
+
+torch.set_num_threads(1)  # the same sums in the same order on every machine
+
+
+@pytest.fixture(autouse=True)
+def _seeds():
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Paintings, photos and weights for development, beside the checkout; never shipped."""
+    folder = Path(__file__).parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("the folder shared/ of development files is not beside this checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def vgg19() -> LossNetwork:
+    """The default loss network, whole. It is frozen, so that tests may share it."""
+    return LossNetwork()

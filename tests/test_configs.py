@@ -1,0 +1,112 @@
+"""Every file under configs/ composes and instantiates; a new one is tested by existing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from allaprima.entrypoints.configuration import best_precision, register_resolvers
+from allaprima.generators.johnson import JohnsonGenerator
+from allaprima.losses import PerceptualLoss
+from allaprima.resources import resource_dir
+
+CONFIGS = resource_dir("configs")
+CHOICES = [
+    (file.parent.name, file.stem)
+    for file in sorted(CONFIGS.glob("*/*.yaml"))
+    if file.parent.name != "hydra"
+]
+ROOTED = {"folder", "coco"}  # datasets that need data.root
+
+
+@pytest.fixture(autouse=True)
+def hydra_in_process():
+    register_resolvers()
+    with initialize_config_dir(str(CONFIGS.resolve()), version_base="1.3"):
+        yield
+    GlobalHydra.instance().clear()
+
+
+def compose_train(*overrides: str):
+    if not any(o.startswith("style") for o in overrides):
+        overrides = ("style=starry_night", *overrides)
+    return compose("train", overrides=["output_dir=.", *overrides])
+
+
+@pytest.mark.parametrize(("group", "option"), CHOICES)
+def test_every_choice_composes_and_resolves(group, option):
+    needs = [f"{group}={option}"]
+    if option in ROOTED:
+        needs.append("data.root=somewhere")
+    if (group, option) == ("style", "custom"):
+        needs.append("style.image=a/b/painting.jpg")
+    cfg = compose_train(*needs)
+    resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert resolved[group] if group != "experiment" else resolved
+
+
+@pytest.mark.parametrize("option", [o for g, o in CHOICES if g == "generator"])
+def test_every_generator_keeps_size_and_range(option):
+    generator = instantiate(compose_train(f"generator={option}").generator, _convert_="all")
+    painted = generator(torch.rand(1, 3, 24, 33))
+    assert painted.shape == (1, 3, 24, 33)
+    assert 0 <= painted.min()
+    assert painted.max() <= 1
+
+
+@pytest.mark.parametrize("option", [o for g, o in CHOICES if g == "loss"])
+def test_every_loss_takes_a_step(option):
+    cfg = compose_train(f"loss={option}", "generator.filters=[4,4,4]")
+    loss = instantiate(cfg.loss, _convert_="all")
+    assert isinstance(loss, PerceptualLoss)
+    generator = instantiate(cfg.generator, _convert_="all")
+    photo = torch.rand(1, 3, 32, 32)
+    terms = loss(generator(photo), loss.content_targets(photo))
+    torch.stack(list(terms.values())).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in generator.parameters())
+
+
+@pytest.mark.parametrize("option", [o for g, o in CHOICES if g == "style" and o != "custom"])
+def test_every_style_says_whose_it_is_and_opens(option):
+    cfg = compose_train(f"style={option}")
+    assert cfg.style.name == option
+    for key in ("title", "artist", "year", "licence", "source"):
+        assert cfg.style[key], key
+    style = instantiate(cfg.style_image)
+    assert style.shape[0] == 3
+    assert min(style.shape[1:]) >= 384
+
+
+def test_presets_are_the_papers():
+    johnson = compose_train("loss=johnson").loss
+    assert dict(johnson.content_layers) == {"relu2_2": 1.0}
+    assert list(johnson.style_layers) == ["relu1_2", "relu2_2", "relu3_3", "relu4_3"]
+    assert (johnson.content_weight, johnson.style_weight) == (1, 5)
+    assert (johnson.total_variation_weight, johnson.variation.pixel_range) == (1e-6, 255)
+    later = compose_train("loss=johnson_instance_norm").loss
+    assert {k for k, w in later.content_layers.items() if w} == {"relu3_3"}
+    full = instantiate(compose_train("generator=johnson_full").generator, _convert_="all")
+    assert sum(p.numel() for p in full.parameters()) == 1_679_235
+    assert isinstance(full, JohnsonGenerator)
+
+
+def test_custom_style_is_named_after_its_file():
+    assert compose_train("style.image=some/My Cat.png", "style=custom").style.name == "My Cat"
+
+
+def test_a_budget_replaces_the_number_of_steps():
+    assert compose_train().trainer.max_steps > 0
+    assert compose_train("budget=10m").trainer.max_steps == -1
+    assert compose_train("budget=10m", "trainer.max_steps=7").trainer.max_steps == 7
+
+
+def test_precision_is_one_that_lightning_takes():
+    assert best_precision("cpu") in {"32", "bf16-mixed"}
+
+
+def test_configs_travel_with_the_package():
+    assert CONFIGS == Path(__file__).parents[1] / "configs"

@@ -1,0 +1,194 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from allaprima.errors import InputError
+from allaprima.generators.johnson import JohnsonGenerator, ResidualBlock, reflect
+
+SMALL = (4, 6, 8)
+NORMS, UPSAMPLINGS, PADDINGS = ("instance", "batch"), ("resize", "transposed"), ("layers", "start")
+every_option = pytest.mark.parametrize(
+    ("norm", "upsampling", "padding"), list(itertools.product(NORMS, UPSAMPLINGS, PADDINGS))
+)
+every_geometry = pytest.mark.parametrize(
+    ("upsampling", "padding"), list(itertools.product(UPSAMPLINGS, PADDINGS))
+)
+
+
+def randomize_batch_norm(generator: nn.Module) -> None:
+    """Statistics as after some training, so that evaluation mode does something."""
+    for module in generator.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.05, 0.2)
+
+
+# The papers' numbers
+
+
+@pytest.mark.parametrize(
+    ("filters", "num_parameters"), [((32, 64, 128), 1_679_235), ((16, 32, 64), 424_899)]
+)
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_number_of_parameters(filters, num_parameters, norm, upsampling, padding):
+    generator = JohnsonGenerator(filters, norm=norm, upsampling=upsampling, padding=padding)
+    assert sum(p.numel() for p in generator.parameters()) == num_parameters
+
+
+def test_the_papers_network_is_the_default():
+    assert JohnsonGenerator().arguments["filters"] == [32, 64, 128]
+    assert JohnsonGenerator().arguments["num_residual_blocks"] == 5
+    assert JohnsonGenerator(padding="start").start_padding == 40
+
+
+# Sizes and ranges
+
+
+@every_option
+@pytest.mark.parametrize("size", [(16, 16), (17, 31), (30, 23), (64, 65)])
+def test_size_and_range_are_kept(norm, upsampling, padding, size):
+    generator = JohnsonGenerator(SMALL, norm=norm, upsampling=upsampling, padding=padding)
+    photo = torch.rand(2, 3, *size)
+    before = photo.clone()
+    with torch.no_grad():
+        generator.to_rgb.weight.mul_(30)  # far into tanh's ends
+        painted = generator(photo)
+    assert painted.shape == photo.shape
+    assert painted.min() >= 0
+    assert painted.max() <= 1
+    assert painted.max() - painted.min() > 0.5
+    assert torch.equal(photo, before)
+
+
+@pytest.mark.parametrize(("width", "height"), [(15, 64), (64, 15), (1, 1)])
+def test_a_photo_that_is_too_small(width, height):
+    with pytest.raises(InputError, match=f"{width}×{height} px.* ≥ 16 px"):
+        JohnsonGenerator(SMALL)(torch.rand(1, 3, height, width))
+
+
+@pytest.mark.parametrize("option", ["norm", "upsampling", "padding"])
+def test_an_unknown_option_names_the_choices(option):
+    with pytest.raises(InputError, match=f"generator.{option}=none; choose one of [a-z]+, [a-z]+"):
+        JohnsonGenerator(SMALL, **{option: "none"})
+
+
+@every_option
+@pytest.mark.parametrize("colour", [0.0, 0.5, 1.0])
+def test_a_flat_photo_stays_finite(norm, upsampling, padding, colour):
+    generator = JohnsonGenerator(SMALL, norm=norm, upsampling=upsampling, padding=padding)
+    painted = generator(torch.full((1, 3, 24, 24), colour))
+    painted.sum().backward()
+    assert painted.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in generator.parameters())
+
+
+@every_option
+def test_output_is_float32_under_autocast(norm, upsampling, padding):
+    generator = JohnsonGenerator(SMALL, norm=norm, upsampling=upsampling, padding=padding)
+    photo = torch.rand(1, 3, 32, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        painted = generator(photo)
+    assert painted.dtype == torch.float32
+    assert (painted - generator(photo)).abs().max() < 0.1
+
+
+# Geometry: where a pixel of the picture comes from
+
+
+@every_geometry
+def test_moving_the_photo_moves_the_picture(upsampling, padding):
+    """By a multiple of 4 px, away from the borders; with statistics that do not move."""
+    generator = JohnsonGenerator(SMALL, 2, "batch", upsampling, padding).eval()
+    randomize_batch_norm(generator)
+    wide = torch.rand(1, 3, 96, 100)
+    with torch.no_grad():
+        left, right = generator(wide[..., :96]), generator(wide[..., 4:])
+    margin = 40  # wider than the receptive field reaches
+    a = left[..., margin:-margin, margin + 4 : -margin]
+    b = right[..., margin:-margin, margin : -margin - 4]
+    assert a.std() > 0.01
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
+def test_both_paddings_are_one_network_away_from_the_borders(upsampling):
+    """Unpadded residual convolutions, cropped shortcuts and the final crop cancel exactly."""
+    layers = JohnsonGenerator(SMALL, 3, "batch", upsampling, "layers").eval()
+    randomize_batch_norm(layers)
+    start = JohnsonGenerator(SMALL, 3, "batch", upsampling, "start").eval()
+    start.load_state_dict(layers.state_dict())
+    photo = torch.rand(1, 3, 102, 109)
+    with torch.no_grad():
+        a, b = (g(photo)[..., 44:-44, 44:-44] for g in (layers, start))
+    assert a.std() > 0.01
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+
+
+@every_geometry
+def test_a_pixel_comes_from_its_own_place(upsampling, padding):
+    """With every weight equal, the gradient of an output pixel is centred on that pixel."""
+    generator = JohnsonGenerator((2, 2, 2), 2, "batch", upsampling, padding).eval()
+    with torch.no_grad():
+        for module in generator.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                module.weight.fill_(1 / module.weight[0].numel())
+                module.bias.zero_()
+    photo = torch.full((1, 3, 112, 112), 0.6, requires_grad=True)
+    for row, column in ((52, 60), (55, 57)):
+        (grad,) = torch.autograd.grad(generator(photo)[0, :, row, column].sum(), photo)
+        share = grad[0].sum(0) / grad.sum()
+        assert (share >= 0).all()
+        places = torch.arange(112.0)
+        assert (share.sum(1) @ places).item() == pytest.approx(row, abs=2)
+        assert (share.sum(0) @ places).item() == pytest.approx(column, abs=2)
+
+
+@pytest.mark.parametrize(("padded", "lost"), [(True, 0), (False, 2)])
+def test_the_shortcut_passes_where_the_body_is_silent(padded, lost):
+    block = ResidualBlock(3, "instance", padded)
+    nn.init.zeros_(block.body[-1].weight)
+    x = torch.randn(1, 3, 12, 14)
+    assert torch.equal(block(x), x[..., lost : 12 - lost, lost : 14 - lost])
+
+
+@pytest.mark.parametrize(
+    "pads",
+    [(0, 0, 0, 0), (1, 2, 3, 4), (0, 3, 0, 0), (5, 0, 6, 1), (16, 17, 18, 19), (40, 43, 40, 41)],
+)
+@pytest.mark.parametrize("size", [(5, 7), (16, 19)])
+def test_reflect_is_numpys(pads, size):
+    images = torch.rand(2, 3, *size)
+    left, right, top, bottom = pads
+    widths = ((0, 0), (0, 0), (top, bottom), (left, right))
+    expected = np.pad(images.numpy(), widths, mode="reflect")
+    assert np.array_equal(reflect(images, left, right, top, bottom).numpy(), expected)
+
+
+# As a module
+
+
+@every_option
+def test_gradients_reach_every_parameter(norm, upsampling, padding):
+    generator = JohnsonGenerator(SMALL, norm=norm, upsampling=upsampling, padding=padding)
+    photo = torch.rand(2, 3, 32, 32, requires_grad=True)
+    (generator(photo) - torch.rand(2, 3, 32, 32)).square().sum().backward()
+    assert photo.grad.abs().sum() > 0
+    for name, parameter in generator.named_parameters():
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@every_option
+def test_arguments_rebuild_the_module(norm, upsampling, padding):
+    generator = JohnsonGenerator(SMALL, 2, norm, upsampling, padding)
+    twin = JohnsonGenerator(**generator.arguments)
+    assert twin.arguments == generator.arguments
+    assert str(twin) == str(generator)
+    twin.load_state_dict(generator.state_dict())
+    photo = torch.rand(1, 3, 20, 24)
+    assert torch.equal(twin(photo), generator(photo))

@@ -1,0 +1,360 @@
+from functools import partial
+
+import pytest
+import torch
+
+from allaprima.errors import InputError
+from allaprima.loss_network import LossNetwork
+from allaprima.losses import (
+    PerceptualLoss,
+    gram_matrix,
+    half_squared_error,
+    mean_squared_error,
+    relative_error,
+    squared_error,
+    total_variation,
+)
+
+CHANNELS_LAST = torch.channels_last
+LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, CHANNELS_LAST])
+
+
+def picture(size: int = 32, seed: int = 0, batch: int = 1) -> torch.Tensor:
+    """Random blots, so that every layer has something to see."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(batch, 3, size // 4, size // 4, generator=generator)
+    fine = torch.rand(batch, 3, size, size, generator=generator)
+    return 0.8 * coarse.repeat_interleave(4, -1).repeat_interleave(4, -2) + 0.2 * fine
+
+
+def plain_gram(features: torch.Tensor, divisor: float) -> torch.Tensor:
+    return torch.einsum("bchw,bdhw->bcd", features, features) / divisor
+
+
+# Gram matrix
+
+
+@pytest.mark.parametrize(("divide_by", "divisor"), [("one", 1), ("hw", 2), ("chw", 4)])
+def test_gram_by_hand(divide_by, divisor):
+    features = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 2, 1, 2)
+    expected = torch.tensor([[[5.0, 11.0], [11.0, 25.0]]]) / divisor
+    torch.testing.assert_close(gram_matrix(features, divide_by), expected)
+
+
+def test_gram_divides_by_channels_and_positions_unless_told():
+    features = torch.rand(1, 3, 4, 5)
+    assert torch.equal(gram_matrix(features), gram_matrix(features, "chw"))
+
+
+@LAYOUTS
+def test_gram_against_loops(layout):
+    features = torch.randn(2, 3, 4, 5).to(memory_format=layout)
+    expected = torch.zeros(2, 3, 3)
+    for image in range(2):
+        for a in range(3):
+            for b in range(3):
+                for row in range(4):
+                    for column in range(5):
+                        expected[image, a, b] += (
+                            features[image, a, row, column] * features[image, b, row, column] / 20
+                        )
+    torch.testing.assert_close(gram_matrix(features, "hw"), expected)
+
+
+@LAYOUTS
+def test_gram_gradient_against_the_plain_formula(layout):
+    """With an upstream gradient that is not symmetric, as a loss on part of the matrix gives."""
+    values = torch.randn(2, 7, 5, 6)
+    upstream = torch.randn(2, 7, 7)
+    exact = values.double().requires_grad_()
+    plain_gram(exact, 7 * 5 * 6).backward(upstream.double())
+    features = values.to(memory_format=layout).requires_grad_()
+    gram_matrix(features).backward(upstream)
+    torch.testing.assert_close(features.grad, exact.grad.float())
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_gram_of_large_half_precision_activations(dtype, autocast):
+    """A plain float16 product overflows at 65 504; here sums reach 10⁸."""
+    values = 1e3 * torch.rand(1, 16, 12, 12)
+    upstream = torch.randn(1, 16, 16)
+    exact = values.double().requires_grad_()
+    expected = plain_gram(exact, 12 * 12)
+    expected.backward(upstream.double())
+
+    features = values.to(dtype).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        gram = gram_matrix(features, "hw")
+        gram.backward(upstream)
+    assert gram.dtype == torch.float32
+    assert features.grad.dtype == dtype
+    rounding = torch.finfo(dtype).eps
+    torch.testing.assert_close(gram, expected.float(), rtol=rounding, atol=0)
+    error = (features.grad.float() - exact.grad.float()).abs().max()
+    assert error < 2 * rounding * exact.grad.abs().max()
+    # Only the activations were rounded: the product itself is float32's.
+    torch.testing.assert_close(gram, gram_matrix(features.detach().float(), "hw"))
+
+
+# Errors
+
+VALUE = torch.tensor([[1.0, 2.0], [3.0, 5.0]])  # a batch of two
+TARGET = torch.tensor([[1.0, 4.0], [0.0, 4.0]])
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (squared_error, [4.0, 10.0]),
+        (half_squared_error, [2.0, 5.0]),
+        (mean_squared_error, [2.0, 5.0]),
+        (relative_error, [4 / 17, 10 / 16]),
+    ],
+)
+def test_errors_by_hand(error, expected):
+    assert error(VALUE, TARGET).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "error", [squared_error, half_squared_error, mean_squared_error, relative_error]
+)
+def test_errors_of_half_precision_are_float32_and_accept_one_target_for_all(error):
+    value, target = 300 * torch.rand(3, 4, 5), 300 * torch.rand(1, 4, 5)
+    found = error(value.half(), target.half())
+    assert found.dtype == torch.float32
+    assert found.shape == (3,)
+    expected = torch.cat([error(v[None], target) for v in value])
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=0)
+
+
+def test_relative_error_is_0_for_a_match_and_1_for_nothing():
+    target = torch.randn(2, 3, 4)
+    assert relative_error(target, target).tolist() == [0, 0]
+    assert relative_error(torch.zeros_like(target), target).tolist() == pytest.approx([1, 1])
+
+
+@pytest.mark.parametrize("scale", [1e-3, 7.0, 1e6])
+def test_relative_error_does_not_know_scale(scale):
+    value, target = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    expected = relative_error(value, target)
+    torch.testing.assert_close(relative_error(scale * value, scale * target), expected)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-3, 1e3])
+def test_relative_error_of_a_target_without_energy(value):
+    image = torch.full((1, 3, 4), value, requires_grad=True)
+    error = relative_error(image, torch.zeros(1, 3, 4)).sum()
+    error.backward()
+    assert error.isfinite()
+    assert image.grad.isfinite().all()
+
+
+# Total variation
+
+
+def test_total_variation_by_hand():
+    image = torch.zeros(1, 3, 2, 2)
+    image[0, 0] = torch.tensor([[0.0, 1.0], [0.5, 0.0]])
+    expected = (0.5**2 + 1**2) + (1**2 + 0.5**2)  # down, across
+    assert total_variation(image).tolist() == pytest.approx([expected])
+    assert total_variation(image, mean=True).tolist() == pytest.approx([expected / 12])
+    of_bytes = total_variation(image, pixel_range=255)
+    assert of_bytes.tolist() == pytest.approx([expected * 255**2])
+
+
+def test_total_variation_of_each_image():
+    images = torch.rand(3, 3, 5, 7)
+    images[1] = 0.3
+    found = total_variation(images)
+    assert found[1] == 0
+    torch.testing.assert_close(found[2:], total_variation(images[2:]))
+
+
+def test_mean_total_variation_does_not_grow_with_the_image():
+    small = torch.rand(1, 3, 64, 64)
+    large = small.repeat(1, 1, 4, 4)
+    ratio = total_variation(large, mean=True) / total_variation(small, mean=True)
+    assert ratio.item() == pytest.approx(1, abs=0.02)
+
+
+# Perceptual loss
+
+
+CONTENT = {"relu2_2": 1.0}
+STYLE = {"relu1_2": 0.5, "relu2_1": 2.0}
+
+
+@pytest.fixture
+def style():
+    return picture(seed=1)[0]
+
+
+@pytest.fixture
+def relative(vgg19, style):
+    """The kind of loss that is trained with."""
+    return PerceptualLoss(
+        vgg19,
+        style,
+        {"relu3_1": 1.0},
+        {"relu1_2": 0.5, "relu3_1": 0.5},
+        style_weight=10,
+        total_variation_weight=0.1,
+        gram=partial(gram_matrix, divide_by="hw"),
+        content_error=relative_error,
+        style_error=relative_error,
+        variation=partial(total_variation, mean=True),
+    )
+
+
+def terms_of(loss: PerceptualLoss, stylized: torch.Tensor, photo: torch.Tensor) -> dict:
+    return loss(stylized, loss.content_targets(photo))
+
+
+def test_terms_are_the_papers_sum(vgg19, style):
+    """Johnson 2016, equations 2 to 4, written out on the activations themselves."""
+    loss = PerceptualLoss(vgg19, style, CONTENT, STYLE, 3.0, 5.0, 1e-3)
+    photo, stylized = picture(seed=2, batch=2), picture(seed=3, batch=2)
+    terms = terms_of(loss, stylized, photo)
+
+    layers = ["relu1_2", "relu2_1", "relu2_2"]
+    ours, photos, styles = (vgg19(x, layers) for x in (stylized, photo, style[None]))
+    expected = {"content/relu2_2": 3 * (ours["relu2_2"] - photos["relu2_2"]).square().mean()}
+    for layer, weight in STYLE.items():
+        divisor = ours[layer][0].numel()
+        difference = plain_gram(ours[layer], divisor) - plain_gram(styles[layer], divisor)
+        expected[f"style/{layer}"] = 5 * weight * difference.square().sum() / 2  # two photos
+    down, across = stylized.diff(dim=-2), stylized.diff(dim=-1)
+    variation = (down.square().sum() + across.square().sum()) / 2
+    expected["total_variation"] = 1e-3 * variation
+    assert list(terms) == list(expected)
+    for name in expected:
+        torch.testing.assert_close(terms[name], expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_the_style_image_has_no_style_error_and_the_photo_no_content_error(relative, style):
+    photo = picture(seed=2)
+    of_style = terms_of(relative, style[None], photo)
+    of_photo = terms_of(relative, photo, photo)
+    for name in of_style:
+        part = name.split("/")[0]
+        assert (of_style[name] < 1e-8) == (part == "style"), name
+        assert (of_photo[name] < 1e-8) == (part == "content"), name
+
+
+def test_weights_scale_their_own_terms(vgg19, style):
+    photo, stylized = picture(seed=2), picture(seed=3)
+    once = terms_of(PerceptualLoss(vgg19, style, CONTENT, STYLE, 1, 1, 1), stylized, photo)
+    heavier = PerceptualLoss(vgg19, style, {"relu2_2": 2}, STYLE | {"relu2_1": 8}, 2, 3, 5)
+    factors = {"content/relu2_2": 4, "style/relu1_2": 3, "style/relu2_1": 12, "total_variation": 5}
+    for name, value in terms_of(heavier, stylized, photo).items():
+        torch.testing.assert_close(value, factors[name] * once[name])
+
+
+def test_the_loss_of_a_batch_is_the_mean_of_its_images(relative):
+    photos, stylized = picture(seed=2, batch=3), picture(seed=3, batch=3)
+    together = terms_of(relative, stylized, photos)
+    pairs = zip(stylized.split(1), photos.split(1), strict=True)
+    singles = [terms_of(relative, s, p) for s, p in pairs]
+    for name, value in together.items():
+        expected = torch.stack([single[name] for single in singles]).mean()
+        torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_parts_without_weight_have_no_terms(vgg19, style):
+    layers = STYLE | {"relu4_1": 0.0}
+    loss = PerceptualLoss(vgg19, style, CONTENT, layers, content_weight=0)
+    assert loss.content_targets(picture()) == {}
+    assert list(loss(picture(), {})) == ["style/relu1_2", "style/relu2_1"]
+    variation_alone = PerceptualLoss(vgg19, style, {}, {}, total_variation_weight=1)
+    assert list(variation_alone(picture(), {})) == ["total_variation"]
+
+
+def test_content_targets_stop_at_the_content_layer(vgg19, style):
+    loss = PerceptualLoss(vgg19, style, CONTENT, {"relu4_1": 1.0})
+    called = []
+    hooks = [
+        conv.register_forward_hook(lambda *_, name=name: called.append(name))
+        for name, conv in vgg19.named_children()
+    ]
+    targets = loss.content_targets(picture())
+    for hook in hooks:
+        hook.remove()
+    assert called == ["conv1_1", "conv1_2", "conv2_1", "conv2_2"]
+    assert list(targets) == ["relu2_2"]
+    assert not targets["relu2_2"].requires_grad
+
+
+def test_only_the_stylised_photo_gets_a_gradient(relative):
+    stylized = picture(seed=3).requires_grad_()
+    sum(terms_of(relative, stylized, picture(seed=2)).values()).backward()
+    assert stylized.grad.abs().sum() > 0
+    assert all(p.grad is None and not p.requires_grad for p in relative.parameters())
+
+
+def test_terms_under_autocast_are_float32(relative):
+    photo, stylized = picture(seed=2), picture(seed=3)
+    expected = terms_of(relative, stylized, photo)
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = terms_of(relative, stylized, photo)
+    for name, value in terms.items():
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, expected[name], rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize("colour", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("flat_style", [False, True])
+def test_one_flat_colour_gives_finite_losses_and_gradients(vgg19, style, colour, flat_style):
+    photo = torch.full((1, 3, 32, 32), colour)
+    if flat_style:
+        style = torch.full_like(style, colour)
+    for content_error, style_error in (
+        (relative_error, relative_error),
+        (mean_squared_error, squared_error),
+    ):
+        loss = PerceptualLoss(
+            vgg19,
+            style,
+            CONTENT,
+            STYLE,
+            total_variation_weight=1.0,
+            content_error=content_error,
+            style_error=style_error,
+        )
+        stylized = photo.clone().requires_grad_()
+        total = torch.stack(list(terms_of(loss, stylized, photo).values())).sum()
+        total.backward()
+        assert total.isfinite()
+        assert stylized.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"content_weight": -1.0},
+        {"total_variation_weight": -1e-6},
+        {"style_layers": {"relu1_1": -0.5}},
+        {"content_weight": 0.0, "style_weight": 0.0},
+        {"content_layers": {"relu2_2": 0.0}, "style_layers": {"relu1_1": 0.0}},
+        {"content_layers": {}, "style_weight": 0.0},
+        {"content_layers": {}, "style_layers": {}},
+    ],
+)
+def test_weights_that_are_negative_or_all_zero(vgg19, style, options):
+    arguments = {"content_layers": CONTENT, "style_layers": STYLE} | options
+    with pytest.raises(InputError, match="weights must be"):
+        PerceptualLoss(vgg19, style, **arguments)
+
+
+@pytest.mark.parametrize("layers", [{"relu3_9": 1.0}, {"relu3_3": 1.0, "3": 1.0}])
+def test_unknown_layers(vgg19, style, layers):
+    with pytest.raises(InputError, match=r"unknown layer of vgg19 '(relu3_9|3)'; choose one of"):
+        PerceptualLoss(vgg19, style, layers, STYLE)
+    with pytest.raises(InputError, match=r"unknown layer of vgg19 '(relu3_9|3)'; choose one of"):
+        PerceptualLoss(vgg19, style, CONTENT, layers)
+
+
+def test_layers_that_the_network_was_cut_before(style):
+    network = LossNetwork(deepest_layer="relu1_2")
+    with pytest.raises(InputError, match="'relu2_1'"):
+        PerceptualLoss(network, style, {}, STYLE)

@@ -1,0 +1,196 @@
+"""train.py from its command line, in this process, on generated photos and real VGG features."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from allaprima.entrypoints.train import main
+from allaprima.lightning import pl
+from allaprima.weights import load_generator
+
+ROOT = Path(__file__).parents[1]
+SMALL = [
+    "style=starry_night",
+    "generator.filters=[4,4,8]",
+    "generator.num_residual_blocks=1",
+    "data=folder",
+    "data.crop_px=32",
+    "data.batch_size=2",
+    "data.num_val=2",
+    "data.num_workers=0",
+    "trainer=cpu",
+    "trainer.log_every_n_steps=1",
+]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of eight small photos: noise of different colours."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        pixels = rng.integers(0, 256, (48, 64, 3)) // (i % 3 + 1)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def train(tmp_path, photos, monkeypatch, capsys):
+    """Run train.py in tmp_path: (exit status, what it printed)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, small: bool = True) -> tuple[int, str]:
+        defaults = [*SMALL, f"data.root={photos}"] if small else []
+        monkeypatch.setattr(sys, "argv", ["scripts/train.py", *defaults, *arguments])
+        try:
+            main()
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 1
+        captured = capsys.readouterr()
+        return status, captured.out + captured.err
+
+    return run
+
+
+def weights(file: Path) -> dict[str, torch.Tensor]:
+    return load_generator(file)[0].state_dict()
+
+
+def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def test_a_run_leaves_a_generator_a_card_a_picture_and_its_curves(train, tmp_path):
+    status, said = train("trainer.max_steps=3", "hydra.run.dir=run", "trainer.val_check_interval=2")
+    assert status == 0
+    last_line = said.strip().splitlines()[-1]
+    assert "stylize.py" in last_line
+    assert "run/starry_night.safetensors" in last_line
+    generator, metadata = load_generator(tmp_path / "run/starry_night.safetensors")
+    assert metadata["style"]["title"] == "The Starry Night"
+    assert metadata["metrics"]["steps"] == 3
+    assert metadata["metrics"]["photos seen"] == 6
+    assert generator(torch.rand(1, 3, 20, 21)).shape == (1, 3, 20, 21)
+    card = (tmp_path / "run/starry_night.md").read_text()
+    assert "style_weight" in card
+    assert "starry_night.jpg" in card
+    assert Image.open(tmp_path / "run/starry_night.jpg").size == (64, 64)
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "run/tensorboard")).Reload()
+    scalars = events.Tags()["scalars"]
+    for name in ("train/loss", "train/style/relu4_3", "train/content/relu3_3", "learning_rate"):
+        assert name in scalars
+    assert "validation/loss" in scalars
+    assert {"style", "validation/photo_and_painting"} <= set(events.Tags()["images"])
+
+
+def test_a_finished_result_is_not_overwritten_unasked(train, tmp_path):
+    kept = tmp_path / "run/starry_night.safetensors"
+    kept.parent.mkdir()
+    kept.write_text("precious")
+    status, said = train("trainer.max_steps=1", "hydra.run.dir=run")
+    assert status == 1
+    assert "overwrite=true" in said
+    assert kept.read_text() == "precious"
+
+
+def test_an_interrupted_run_resumes_bit_for_bit(train, tmp_path, monkeypatch):
+    steps = ["trainer.max_steps=6", "data.num_workers=1"]
+    assert train(*steps, "hydra.run.dir=whole")[0] == 0
+
+    class Terminate(pl.Callback):
+        def on_train_batch_end(self, trainer, *_):
+            if trainer.global_step == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(sys.modules[__name__], "Terminate", Terminate, raising=False)
+    status, said = train(
+        *steps, "hydra.run.dir=part", f"+callbacks.terminate._target_={__name__}.Terminate"
+    )
+    assert status == 128 + signal.SIGTERM
+    assert "resume=part/last.ckpt" in said
+    assert not (tmp_path / "part/starry_night.safetensors").exists()
+    assert train(*steps, "hydra.run.dir=rest", "resume=part")[0] == 0
+    whole, rest = (tmp_path / f"{run}/starry_night.safetensors" for run in ("whole", "rest"))
+    assert_equal(weights(whole), weights(rest))
+    assert load_generator(rest)[1]["metrics"]["photos seen"] == 12
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
+    train, tmp_path, monkeypatch
+):
+    class Break(pl.Callback):
+        def on_train_batch_start(self, trainer, module, *_):
+            if trainer.global_step == 3:
+                module.generator.to_rgb.bias.data.fill_(float("nan"))
+
+    monkeypatch.setattr(sys.modules[__name__], "Break", Break, raising=False)
+    status, said = train(
+        "trainer.max_steps=6",
+        "hydra.run.dir=run",
+        "callbacks.checkpoint.train_time_interval=null",
+        "callbacks.checkpoint.every_n_train_steps=1",
+        f"+callbacks.break._target_={__name__}.Break",
+    )
+    assert status == 1
+    assert "step 4" in said
+    assert "not finite" in said
+    good = torch.load(tmp_path / "run/last.ckpt", weights_only=True)
+    assert good["global_step"] == 3
+    weights(tmp_path / "run/last.ckpt")  # finite, and paints
+
+
+def test_a_budget_ends_the_run_and_anneals_to_its_end(train, tmp_path):
+    status, _ = train("budget=3s", "hydra.run.dir=run")
+    assert status == 0
+    metadata = load_generator(tmp_path / "run/starry_night.safetensors")[1]
+    assert metadata["metrics"]["steps"] >= 1
+    checkpoint = tmp_path / "run"
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    rates = EventAccumulator(str(checkpoint / "tensorboard")).Reload().Scalars("learning_rate")
+    assert rates[-1].value < 0.5 * max(rate.value for rate in rates)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["style=", "starry_night", "style.image="]),
+        (["style=nighthawks"], ["nighthawks", "starry_night"]),
+        (["style.image=absent.jpg"], ["absent.jpg"]),
+        (["style.image=broken.jpg"], ["broken.jpg"]),
+        (["style=wave", "data=folder", "data.root=nowhere"], ["nowhere"]),
+        (["style=wave", "data=folder"], ["data.root"]),
+        (["style=wave", "data=coco", "data.root=."], ["train2017", "download_coco"]),
+        (["style=wave", "data=folder", "data.root=broken"], ["broken"]),
+        (["style=wave", "budget=soon"], ["soon", "10m"]),
+        (["style=wave", "resume=nowhere"], ["resume=nowhere"]),
+        (["style=wave", "loss.content_layers={relu9_9: 1}"], ["relu9_9", "relu3_3"]),
+        (["style=wave", "loss_network.weights=absent.pth"], ["absent.pth", "original"]),
+        (["style=wave", "data.batch_size=0"], ["batch_size"]),
+    ],
+)
+def test_bad_input_is_told_plainly(train, tmp_path, arguments, words):
+    (tmp_path / "broken.jpg").write_bytes(b"not a picture")
+    (tmp_path / "broken").mkdir()
+    for i in range(12):
+        (tmp_path / "broken" / f"{i}.jpg").write_bytes(b"not a picture")
+    extra = ["data.num_workers=0", "trainer=cpu", "trainer.max_steps=1", "hydra.run.dir=run"]
+    status, said = train(*arguments, *extra, small=False)
+    assert status != 0
+    for word in words:
+        assert word in said
+    assert "Traceback" not in said
+    assert not list(tmp_path.glob("run/*.safetensors"))
