@@ -37,7 +37,10 @@ def main(
 ) -> None:
     """Compare the default training step with the straightforward one."""
     photos = torch.rand(batch_size, 3, crop_px, crop_px, device=device)
-    steps = {"plain float32 loop": plain_step(generator, device), "allaprima": our_step(generator, device)}
+    steps = {
+        "plain float32 loop": plain_step(generator, device),
+        "allaprima": our_step(generator, device),
+    }
     for step in steps.values():  # first calls allocate and choose kernels
         step(photos)
         step(photos)
@@ -58,14 +61,17 @@ def main(
     for name, values in times_s.items():
         spread = f"{min(values):.3f}–{max(values):.3f}"
         rate = f"{batch_size / medians[name]:.2f}"
-        table.add_row(name, f"{medians[name]:.3f}", spread, rate, f"{reference / medians[name]:.2f}")
+        table.add_row(
+            name, f"{medians[name]:.3f}", spread, rate, f"{reference / medians[name]:.2f}"
+        )
     Console().print(table)
     machine = {
         "processor": torch.cuda.get_device_name() if device == "cuda" else platform.processor(),
         "threads": torch.get_num_threads(),
         "precision": best_precision(device),
         "torch": torch.__version__,
-        "peak memory of the process, MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak memory of the process, MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        // 1024,
     }
     Console().print(machine)
     if output:
@@ -78,8 +84,13 @@ def compose_parts(generator: str, device: str) -> dict:
         overrides = ["style=starry_night", f"generator={generator}", "output_dir=."]
         cfg = compose("train", overrides)
     torch.manual_seed(0)
-    parts = instantiate({"generator": cfg.generator, "loss": cfg.loss, "optimizer": cfg.optimizer}, _convert_="all")
-    return {name: part.to(device) if isinstance(part, torch.nn.Module) else part for name, part in parts.items()}
+    parts = instantiate(
+        {"generator": cfg.generator, "loss": cfg.loss, "optimizer": cfg.optimizer}, _convert_="all"
+    )
+    return {
+        name: part.to(device) if isinstance(part, torch.nn.Module) else part
+        for name, part in parts.items()
+    }
 
 
 def plain_step(generator: str, device: str):

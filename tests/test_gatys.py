@@ -22,14 +22,14 @@ def painting(shared) -> torch.Tensor:
 
 
 def relative_style_error(network: LossNetwork, image: torch.Tensor, style: torch.Tensor) -> float:
-    """Mean over layers of |G − G'|² / |G'|², G the mean product of two channels."""
+    """Weighted mean over layers of |G − G'|² / |G'|², G the mean product of two channels."""
     error = 0.0
     ours, painted = (network(x, list(LAYERS)) for x in (image, style[None]))
     for layer in LAYERS:
         f, g = (x[layer][0].flatten(1) for x in (ours, painted))
         value, target = f @ f.T / f.shape[1], g @ g.T / g.shape[1]
-        error += ((value - target).square().sum() / target.square().sum()).item()
-    return error / len(LAYERS)
+        error += LAYERS[layer] * ((value - target).square().sum() / target.square().sum()).item()
+    return error
 
 
 # Optimisation
@@ -86,6 +86,32 @@ def test_a_texture_takes_the_paintings_statistics(vgg19, painting):
     start = synthesize_texture(vgg19, painting, LAYERS, 32, (0, 0))
     before, after = (relative_style_error(vgg19, x, painting) for x in (start, texture))
     assert after < before / 5
+
+
+def test_every_scale_is_matched_from_the_coarsest_on(vgg19):
+    """What is minimised, seen by its value at the first evaluation of each scale."""
+    style = torch.rand(3, 40, 40) ** 3
+    coarse_style = style.unflatten(1, (20, 2)).unflatten(3, (20, 2)).mean((2, 4))
+    first = []
+
+    def note(count: int, value: float) -> None:
+        if count == 1:
+            first.append(value)
+
+    def texture(size: int, evaluations: tuple[int, ...], on_evaluation=lambda *_: None):
+        return synthesize_texture(vgg19, style, LAYERS, size, evaluations, 0.0, 0, on_evaluation)
+
+    texture(32, (2, 2), note)
+    start, grown = texture(16, (0,)), texture(32, (2, 0))
+    coarse = grown.unflatten(2, (16, 2)).unflatten(4, (16, 2)).mean((3, 5))
+    fine_error = relative_style_error(vgg19, grown, style)
+    assert first == pytest.approx(
+        [
+            relative_style_error(vgg19, start, coarse_style),
+            fine_error + relative_style_error(vgg19, coarse, coarse_style),
+        ],
+        rel=1e-4,
+    )
 
 
 def test_a_texture_depends_on_its_seed_alone(vgg19, painting):

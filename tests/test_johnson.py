@@ -115,6 +115,17 @@ def test_moving_the_photo_moves_the_picture(upsampling, padding):
     torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
 
 
+@every_geometry
+def test_a_size_not_divisible_by_4_moves_nothing(upsampling, padding):
+    generator = JohnsonGenerator(SMALL, 2, "batch", upsampling, padding).eval()
+    randomize_batch_norm(generator)
+    photo = torch.rand(1, 3, 100, 100)
+    with torch.no_grad():
+        a, b = (generator(x)[..., 40:57, 40:58] for x in (photo, photo[..., :97, :98]))
+    assert a.std() > 0.01
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("upsampling", UPSAMPLINGS)
 def test_both_paddings_are_one_network_away_from_the_borders(upsampling):
     """Unpadded residual convolutions, cropped shortcuts and the final crop cancel exactly."""

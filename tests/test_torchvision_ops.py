@@ -17,7 +17,7 @@ for name in ("nms", "qnms"):
         raise RuntimeError(f"operator torchvision::{name} does not exist")
 """
 SCRIPT = """
-import os, sys
+import os, sys, torch
 from allaprima.torchvision_ops import import_torchvision
 os.environ["FAIL"] = "something else"
 try:
@@ -26,10 +26,11 @@ except RuntimeError as error:
     assert str(error) == "something else", error
 else:
     raise AssertionError("another failure was hidden")
+assert not hasattr(torch.ops.torchvision, "nms")
 del os.environ["FAIL"]
 import_torchvision()
 import_torchvision()
-import torch, torchvision.first
+import torchvision.first
 assert torchvision.first is sys.modules["torchvision.first"]
 assert torch.ops.torchvision.nms and torch.ops.torchvision.qnms
 """

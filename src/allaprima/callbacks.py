@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
-from allaprima.lightning import pl
+from allaprima.lightning import TensorBoardLogger, callbacks, pl
 from allaprima.training import StyleTransferModule, parse_duration
 
 LONG_RUN_S = 1800
@@ -31,14 +31,18 @@ class TimeBudget(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.last_time = time.monotonic()
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
         if self.duration_s is not None:
             # One clock for all processes, or their learning rates would drift apart.
             self._tick()
             elapsed_s = trainer.strategy.broadcast(self.elapsed_s)
             pl_module.budget_progress = elapsed_s / self.duration_s
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if self.duration_s is not None:
             self._tick()
             trainer.should_stop |= trainer.strategy.broadcast(self.elapsed_s) >= self.duration_s
@@ -71,7 +75,9 @@ class StopSignals(pl.Callback):
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._stop)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if trainer.world_size > 1:  # a signal may have reached one process alone
             stop = trainer.strategy.reduce_boolean_decision(trainer.should_stop, all=False)
             trainer.should_stop = stop
@@ -98,7 +104,9 @@ class Throughput(pl.Callback):
         self._reset(time.perf_counter())
         self.last_end = self.window_start
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
         self.waited_s += time.perf_counter() - self.last_end
 
     def on_train_batch_end(
@@ -122,7 +130,7 @@ class Throughput(pl.Callback):
         self.window_start, self.waited_s, self.num_photos = now, 0.0, 0
 
 
-class ProgressBar(pl.callbacks.ProgressBar):
+class ProgressBar(callbacks.ProgressBar):
     """One line: share done, time left, step, photos/s, losses; a new line a minute in a log.
 
     On a CPU, a run of over half an hour is announced with its length and how to shorten it.
@@ -154,7 +162,9 @@ class ProgressBar(pl.callbacks.ProgressBar):
             self.task = self.bar.add_task("first step", total=1.0)
             self.bar.start()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if not self._enabled:
             return
         now, progress = time.monotonic(), pl_module.progress
@@ -223,7 +233,13 @@ class PictureGrid(pl.Callback):
         self.rows = []
 
     def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Tensor, *_: Any
+        self,
+        trainer: pl.Trainer,
+        pl_module: Any,
+        outputs: Any,
+        batch: Tensor,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         self.rows += torch.cat([batch.float(), outputs.float()], dim=-1).cpu()
 
@@ -234,7 +250,7 @@ class PictureGrid(pl.Callback):
 
     def _show(self, trainer: pl.Trainer, name: str, image: Tensor, step: int) -> None:
         for logger in trainer.loggers:
-            if isinstance(logger, pl.loggers.TensorBoardLogger):
+            if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image(name, image.detach().clamp(0, 1).cpu(), step)
 
 

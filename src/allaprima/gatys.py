@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from allaprima.errors import InputError
 from allaprima.loss_network import LossNetwork
 from allaprima.losses import PerceptualLoss, relative_error, total_variation
 
@@ -81,6 +82,11 @@ def synthesize_texture(
             matched at all the finer ones.
     """
     num_scales = len(evaluations)
+    if size_px % 2 ** (num_scales - 1):
+        raise InputError(
+            f"size_px={size_px} with {num_scales} scales must be divisible by "
+            f"{2 ** (num_scales - 1)}; choose another size or fewer evaluations"
+        )
     losses = [
         PerceptualLoss(
             network,
@@ -96,7 +102,7 @@ def synthesize_texture(
     side = size_px >> (num_scales - 1)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(1, 3, side, side, generator=generator)
-    image = (style.mean((1, 2)).view(1, 3, 1, 1) + 0.1 * noise).clamp(0, 1)
+    image = (style.mean((1, 2)).view(1, 3, 1, 1) + 0.1 * noise.to(style.device)).clamp(0, 1)
     for level, count in zip(reversed(range(num_scales)), evaluations, strict=True):
         if image.shape[-1] < size_px >> level:
             image = F.interpolate(image, scale_factor=2, mode="bilinear").clamp(0, 1)

@@ -279,13 +279,16 @@ def _srgb_transform(profile: bytes, mode: str) -> tuple[str, ImageCms.ImageCmsTr
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     if mode == "L" and profile[16:20] == b"RGB ":  # the header's colour space
         mode = "RGB"
+    flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
+    if mode == "L":  # else the curve is sampled at few points, too few in the shadows
+        flags |= ImageCms.Flags.NOOPTIMIZE
     return mode, ImageCms.buildTransform(
         source,
         ImageCms.createProfile("sRGB"),
         mode,
         "RGB",
         ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        flags,
     )
 
 

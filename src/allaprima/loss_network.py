@@ -3,8 +3,9 @@
 import importlib.util
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
 
 import safetensors.torch
 import torch
@@ -30,8 +31,8 @@ STATISTICS = {
 }
 
 POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
-    "max": lambda x: F.max_pool2d(x, 2),
-    "average": lambda x: F.avg_pool2d(x, 2),
+    "max": partial(F.max_pool2d, kernel_size=2),
+    "average": partial(F.avg_pool2d, kernel_size=2),
 }
 
 Weights = dict[str, Tensor]  # "conv1_1.weight", "conv1_1.bias", …
@@ -77,7 +78,7 @@ class LossNetwork(nn.Module):
         _one_of("pooling", pooling, POOLINGS)
         self.architecture = architecture
         self.all_layers = layer_names(architecture)
-        self.check_layers([deepest_layer])
+        _one_of(f"layer of {architecture}", deepest_layer, self.all_layers)
         self.layers = self.all_layers[: self.all_layers.index(deepest_layer) + 1]
         self.pool = POOLINGS[pooling]
 
@@ -95,9 +96,9 @@ class LossNetwork(nn.Module):
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def check_layers(self, layers: Sequence[str]) -> None:
-        """Raise InputError unless every name is a layer of this architecture."""
+        """Raise InputError unless every name is a layer that this network computes."""
         for layer in layers:
-            _one_of(f"layer of {self.architecture}", layer, self.all_layers)
+            _one_of(f"layer of {self.architecture}", layer, self.layers)
 
     def forward(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Activations ``{layer: (B, C, H', W')}`` of RGB images (B, 3, H, W) in [0,1]."""
@@ -183,11 +184,11 @@ def _read_torchvision(architecture: str, weights: str) -> tuple[Weights, Statist
     url, preprocessing = choices[weights].url, choices[weights].transforms()
     file = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
     if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
         hash_prefix = file.stem.rsplit("-", 1)[-1]
         try:
+            file.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(file), hash_prefix, progress=True)
-        except (URLError, OSError) as error:
+        except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: another hash
             raise InputError(_three_ways(f"{file.name} could not be fetched: {error}")) from error
     return _read_tensors(file), (preprocessing.mean, preprocessing.std)
 
@@ -200,9 +201,10 @@ def _read_tensors(file: Path) -> Weights:
         if file.suffix == ".safetensors":
             return safetensors.torch.load_file(file)
         try:  # mapped, so that an unused classifier of 500 MB is never read
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+            state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         except RuntimeError:  # files older than torch 1.6 cannot be mapped
-            return torch.load(file, map_location="cpu", weights_only=True)
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        return {name: value for name, value in state.items() if isinstance(value, Tensor)}
     except Exception as error:  # torch and safetensors raise many kinds for a bad file
         raise InputError(f"{file} is not a readable file of tensors: {error}") from error
 

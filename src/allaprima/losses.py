@@ -134,16 +134,17 @@ class PerceptualLoss(nn.Module):
         network.check_layers([*content_layers, *style_layers])
         weights = [content_weight, style_weight, total_variation_weight]
         weights += [*content_layers.values(), *style_layers.values()]
-        if min(weights) < 0 or not any(weights):
-            raise InputError(f"loss weights must be ≥ 0 and one of them > 0; got {weights}")
         self.network = network
         self.content_layers = _times(content_weight, content_layers)
         self.style_layers = _times(style_weight, style_layers)
+        some_term = self.content_layers or self.style_layers or total_variation_weight
+        if min(weights) < 0 or not some_term:
+            raise InputError(f"loss weights must be ≥ 0 and leave a term > 0; got {weights}")
         self.total_variation_weight = total_variation_weight
         self.gram, self.variation = gram, variation
         self.content_error, self.style_error = content_error, style_error
         self.style = style
-        self.target_grams = nn.ParameterDict()  # moves with the module; never trained or saved
+        self.target_grams = nn.ParameterDict()  # moves with the module; never trained
         if self.style_layers:
             with torch.no_grad():
                 activations = network(style[None], list(self.style_layers))

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.plugins import TorchCheckpointIO
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from allaprima.errors import InputError
-from allaprima.lightning import pl
+from allaprima.lightning import TorchCheckpointIO, pl
 from allaprima.losses import PerceptualLoss
 from allaprima.weights import FORMAT_VERSION, describe_generator
 

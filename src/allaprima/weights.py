@@ -12,12 +12,13 @@ import pkgutil
 import re
 import reprlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-import allaprima.generators
+from allaprima import generators
 from allaprima.errors import InputError
 from allaprima.resources import resource_dir
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = "1"
 SUFFIX = ".safetensors"
-OURS = ("format_version", "generator", "arguments")
+OURS = ("format_version", "generator", "arguments")  # beside what the caller says
 
 
 def save_generator(
@@ -40,33 +41,29 @@ def save_generator(
     """Write a generator and what is known about it to one ``.safetensors`` file.
 
     Args:
-        metadata: style, title, licence, training recipe, commit, metrics: whatever JSON can say.
+        metadata: style, licence, training recipe, commit, metrics: whatever JSON can say.
         half: store float16: half the size, about three decimal digits a weight.
 
     Raises:
-        InputError: another suffix, a file that is there already or cannot be written, a generator
-            from outside ``allaprima.generators``, weights that are not finite.
+        InputError: another suffix, a file that is there already or cannot be written, weights
+            that are not finite, a generator from outside ``allaprima.generators``.
     """
     import torch
     from safetensors.torch import save_file
 
     path = Path(path)
     if path.suffix != SUFFIX:
-        raise InputError(f"{path}: a generator file ends in {SUFFIX}")
+        raise InputError(f"{path}: a generator's file ends in {SUFFIX}")
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists already; choose another name or allow overwriting")
     assert not set(metadata) & set(OURS), f"{OURS} are written from the generator itself"
-
     dtype = torch.float16 if half else torch.float32
     weights = {
         name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
         for name, tensor in generator.state_dict().items()
     }
-    try:
-        _check_finite(weights)
-        description = describe_generator(generator)
-    except InputError as error:
-        raise InputError(f"{path} was not written: {error}") from None
+    _check_finite(weights)
+    description = describe_generator(generator)
     header = {
         "format_version": FORMAT_VERSION,
         "generator": description["generator"],
@@ -79,44 +76,32 @@ def save_generator(
         save_file(weights, partial, header)
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot write {path}: {error}") from None
+        raise InputError(f"{path} cannot be written: {error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
 
 
 def load_generator(path: str | Path) -> tuple["nn.Module", dict[str, Any]]:
     """The generator in a file, frozen, in evaluation mode, float32, on the CPU; its metadata.
 
-    Reads ``.safetensors`` files and Lightning's ``.ckpt`` of our training. No code from the file
-    is run, and nothing is allocated that the file does not hold.
+    Reads ``.safetensors`` files and the ``.ckpt`` files of our training. No code from the file is
+    run, and nothing is allocated that the file does not hold.
 
     Raises:
         InputError: naming the file and what is wrong with it.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such generator file")
+        raise InputError(f"{path}: there is no such file")
     try:
         read = _read_checkpoint if path.suffix == ".ckpt" else _read_safetensors
         metadata, weights = read(path)
         generator = _build(metadata["generator"], metadata["arguments"], len(weights))
         _fill(generator, weights)
     except (InputError, OSError) as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {error}") from error
     return generator, metadata
-
-
-def read_metadata(path: str | Path) -> dict[str, Any]:
-    """What a ``.safetensors`` generator file says of itself, without reading its weights.
-
-    Raises:
-        InputError: not a generator file, or of another format version.
-    """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return _decode_metadata(file.metadata())
-    except (InputError, OSError, SafetensorError) as error:
-        raise InputError(f"{path}: {error}") from None
 
 
 def find_generator(name_or_path: str | Path) -> Path:
@@ -125,22 +110,34 @@ def find_generator(name_or_path: str | Path) -> Path:
     Raises:
         InputError: neither; lists the shipped names.
     """
-    path = Path(name_or_path)
-    shipped = list_generators()
+    path, shipped = Path(name_or_path), list_generators()
     if path.is_file():
         return path
     if str(name_or_path) in shipped:
         return shipped[str(name_or_path)]
-    known = f"the shipped ones are {', '.join(shipped)}" if shipped else "none is shipped yet"
+    known = f"shipped are {', '.join(shipped)}" if shipped else "none is shipped yet"
     raise InputError(
-        f"{name_or_path} is neither a file nor a shipped generator: {known}; "
-        "scripts/train.py style.image=PAINTING.jpg trains one"
+        f"{name_or_path} is neither a file nor a shipped generator ({known}); to train one: "
+        "scripts/train.py style.image=PAINTING.jpg"
     )
 
 
 def list_generators() -> dict[str, Path]:
     """The shipped generators' files by name."""
     return {file.stem: file for file in sorted(resource_dir("checkpoints").glob(f"*{SUFFIX}"))}
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """What a ``.safetensors`` generator file says of itself, without reading its weights.
+
+    Raises:
+        InputError: not such a file, or of another format version.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return _decode_header(file.metadata())
+    except (InputError, OSError, SafetensorError) as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def describe_generator(generator: "nn.Module") -> dict[str, Any]:
@@ -150,32 +147,28 @@ def describe_generator(generator: "nn.Module") -> dict[str, Any]:
         InputError: its class is from elsewhere.
     """
     package, _, name = type(generator).__module__.rpartition(".")
-    if package != allaprima.generators.__name__ or name not in _known_generators():
-        raise InputError(f"{type(generator).__qualname__} is not in {allaprima.generators.__name__}")
+    if package != generators.__name__ or name not in _known_generators():
+        raise InputError(f"{type(generator).__qualname__} is no class of allaprima.generators")
     return {"generator": name, "arguments": generator.arguments}
 
 
 def some_of(items: Iterable[Any], limit: int = 3) -> str:
-    """The first few, and how many more."""
-    items = [str(item) for item in items]
-    more = len(items) - limit
-    return ", ".join(items[:limit]) + (f" and {more} more" if more > 0 else "")
-
-
-def _known_generators() -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(allaprima.generators.__path__))
+    """The first few items, and how many more there are."""
+    names = [str(item) for item in items]
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, "Tensor"]]:
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = _decode_metadata(file.metadata())
+            metadata = _decode_header(file.metadata())
             return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise InputError(
-            f"not a whole safetensors file ({error}); fetch or export it again "
-            "(generators are read from .safetensors files and our training's .ckpt)"
-        ) from None
+            f"damaged, incomplete or not a safetensors file ({error}). Generators are read from "
+            "safetensors files and from the .ckpt files of our training"
+        ) from error
 
 
 def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, "Tensor"]]:
@@ -184,14 +177,15 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, "Tensor"]]:
     try:
         checkpoint = torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
-        names = re.findall(r"GLOBAL (\S+)", str(error))
-        asked = f"it asks for {names[0]}" if names else "it is no checkpoint of tensors and values"
-        raise InputError(f"refused: reading it could run code from the file ({asked})") from None
-    except (EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise InputError(f"not a whole checkpoint ({_first_line(error)})") from None
+        asked = re.findall(r"GLOBAL (\S+)", str(error)) or ["more than tensors and plain values"]
+        raise InputError(
+            f"refused, for reading it could run code that it brings (it asks for {asked[0]})"
+        ) from error
+    except Exception as error:  # torch raises nearly anything at a damaged file
+        raise InputError(f"damaged or incomplete checkpoint ({_first_line(error)})") from error
     record = checkpoint.get("allaprima") if isinstance(checkpoint, dict) else None
     if not isinstance(record, dict):
-        raise InputError("no generator in this checkpoint; it is not from allaprima's training")
+        raise InputError("holds no generator: it is not a checkpoint of our training")
     _check_version(record)
     weights, metadata = record.get("weights"), record.get("metadata")
     if not isinstance(weights, dict) or not isinstance(metadata, dict):
@@ -199,23 +193,23 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, "Tensor"]]:
     return {**metadata, **{name: record.get(name) for name in OURS}}, weights
 
 
-def _decode_metadata(header: dict[str, str] | None) -> dict[str, Any]:
+def _decode_header(header: dict[str, str] | None) -> dict[str, Any]:
     header = header or {}
     _check_version(header)
     decoded = {name: _decode(text) for name, text in header.items()}
-    return {**decoded, **{name: header.get(name) for name in OURS[:2]}}
+    return {"arguments": None, **decoded, **{name: header.get(name) for name in OURS[:2]}}
 
 
-def _check_version(header: Mapping[str, Any]) -> None:
-    version = header.get("format_version")
+def _check_version(record: Mapping[str, Any]) -> None:
+    version = record.get("format_version")
     if version is None:
-        raise InputError("not a generator file of allaprima: its metadata name no format_version")
+        raise InputError("not a generator of allaprima: it says no format_version")
     if version != FORMAT_VERSION:
         raise InputError(f"format version {version!r:.40}; this release reads {FORMAT_VERSION!r}")
 
 
 def _encode(value: Any) -> str:
-    """Text as it is where that is read back as the same text; JSON for all else."""
+    """Text as it is, where that is read back as the same text; JSON of all else."""
     return value if isinstance(value, str) and _decode(value) == value else json.dumps(value)
 
 
@@ -226,27 +220,29 @@ def _decode(text: str) -> Any:
         return text
 
 
+def _known_generators() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(generators.__path__))
+
+
 def _build(name: Any, arguments: Any, num_tensors: int) -> "nn.Module":
     """The generator without its weights, on the meta device, which allocates nothing."""
     import torch
-    from torch import nn
 
     known = _known_generators()
     if name not in known:
-        raise InputError(f"unknown generator {name!r:.40}; known: {', '.join(known)}")
-    module = importlib.import_module(f"{allaprima.generators.__name__}.{name}")
-    (generator_class,) = (
+        raise InputError(f"unknown generator {name!r:.40}; known are {', '.join(known)}")
+    module = importlib.import_module(f"{generators.__name__}.{name}")
+    [generator_class] = (
         value
         for value in vars(module).values()
         if inspect.isclass(value)
-        and issubclass(value, nn.Module)
+        and issubclass(value, torch.nn.Module)
         and value.__module__ == module.__name__
         and value.__name__.endswith("Generator")
     )
     try:
-        inspect.signature(generator_class).bind(**arguments)
-        for argument, value in arguments.items():
-            # Every block has weights, so a larger count is false; and building it takes for ever.
+        for argument, value in {**arguments}.items():
+            # Whatever is counted has weights. A larger count is false, and takes long to build.
             if argument.startswith("num_") and not 0 <= value <= num_tensors:
                 raise InputError(f"{argument}={value} in a file of {num_tensors} tensors")
         with torch.device("meta"):
@@ -255,48 +251,43 @@ def _build(name: Any, arguments: Any, num_tensors: int) -> "nn.Module":
         raise InputError(
             f"the arguments {reprlib.repr(arguments)} do not fit {generator_class.__name__}: "
             f"{_first_line(error)}"
-        ) from None
+        ) from error
 
 
 def _fill(generator: "nn.Module", weights: dict[str, "Tensor"]) -> None:
+    """Put the weights in, as float32 and after checks; freeze."""
     expected = generator.state_dict()
     if missing := expected.keys() - weights.keys():
         raise InputError(f"tensors are missing: {some_of(sorted(missing))}")
     if extra := weights.keys() - expected.keys():
-        raise InputError(f"tensors that {type(generator).__name__} lacks: {some_of(extra)}")
-    for name, model in expected.items():
-        if not _is_like(weights[name], model):
-            raise InputError(f"{name} is {_summary(weights[name])}; must be {_summary(model)}")
-    converted = {name: weights[name].to(model.dtype, copy=True) for name, model in expected.items()}
-    _check_finite(converted)
-    generator.load_state_dict(converted, assign=True)
+        raise InputError(f"{type(generator).__name__} has no {some_of(sorted(map(str, extra)))}")
+    for name, place in expected.items():
+        if _kind(weights[name]) != _kind(place):
+            raise InputError(f"{name} is {_kind(weights[name])}; must be {_kind(place)}")
+    try:
+        # Copies: safetensors maps the file, which then could not be replaced on every system.
+        own = {name: weights[name].to(place.dtype, copy=True) for name, place in expected.items()}
+        _check_finite(own)
+    except RuntimeError as error:  # sparse, without storage and the like
+        raise InputError(f"tensors that are no plain numbers ({_first_line(error)})") from error
+    generator.load_state_dict(own, assign=True)
     generator.eval().requires_grad_(False)
     assert not any(tensor.is_meta for tensor in (*generator.parameters(), *generator.buffers()))
 
 
-def _is_like(tensor: Any, model: "Tensor") -> bool:
-    import torch
-
-    return (
-        isinstance(tensor, torch.Tensor)
-        and tensor.layout == torch.strided
-        and tensor.device.type == "cpu"
-        and tensor.is_floating_point() == model.is_floating_point()
-        and tensor.shape == model.shape
-        and tensor.numel() > 0
-    )
-
-
-def _summary(tensor: Any) -> str:
-    """Kind and shape of a tensor, for a message."""
-    shape = "×".join(map(str, getattr(tensor, "shape", ()))) or "one value"
-    return f"{str(getattr(tensor, 'dtype', type(tensor).__name__)).removeprefix('torch.')} {shape}"
+def _kind(value: Any) -> str:
+    """What a tensor and its place must have in common: fractions or not, and the shape."""
+    try:
+        number = "fractions" if value.is_floating_point() else "integers"
+        return f"{number} of shape ({', '.join(map(str, value.shape))})"
+    except AttributeError:
+        return type(value).__name__
 
 
 def _check_finite(weights: dict[str, "Tensor"]) -> None:
-    bad = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+    bad = [name for name, t in weights.items() if not (t.numel() and t.isfinite().all())]
     if bad:
-        raise InputError(f"weights are NaN or infinite: {some_of(bad)}")
+        raise InputError(f"weights are NaN, infinite or none: {some_of(bad)}")
 
 
 def _first_line(error: Exception) -> str:

@@ -38,4 +38,5 @@ def synthesize(cfg: DictConfig) -> None:
     make_texture: Any = instantiate(cfg.texture, _convert_="all")
     texture = make_texture(on_evaluation=report)
     write_picture(output, texture[0].permute(1, 2, 0).numpy(), overwrite=cfg.overwrite)
-    print(f"Wrote {output}. Train on it:\n  python scripts/train.py style.image={output} style.size_px=null")
+    print(f"Wrote {output}. Train on it:")
+    print(f"  python scripts/train.py style.image={output} style.size_px=null")

@@ -30,7 +30,7 @@ def train(cfg: DictConfig) -> None:
         InputError: what the user gave cannot be trained on.
     """
     from allaprima.callbacks import StopSignals
-    from allaprima.lightning import pl
+    from allaprima.lightning import TensorBoardLogger, pl
     from allaprima.result import check_unused, write_result
 
     folder = Path(cfg.output_dir)
@@ -61,11 +61,10 @@ def train(cfg: DictConfig) -> None:
         return
     metrics = {"steps": trainer.global_step, "photos seen": module.photos_seen, **losses}
     for logger in trainer.loggers:
-        if isinstance(logger, pl.loggers.TensorBoardLogger):
+        if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True), losses)  # pyright: ignore
             logger.finalize("success")
-    photos = [photo for batch in data.val_dataloader() for photo in batch][:3]
-    photos = [photo.float() / 255 for photo in photos]
+    photos = data.fixed_photos(3)
     result = write_result(folder, module, photos, {**module.record, "metrics": metrics})
     print(f"\nWrote {result}. Paint with it:\n  python scripts/stylize.py PHOTO.jpg -c {result}")
 

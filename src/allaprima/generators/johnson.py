@@ -1,11 +1,14 @@
 """Johnson's residual image-transform network, whole, on a page."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from allaprima.errors import InputError
 
+Mode = Literal["zeros", "reflect"]
 NORMS = {
     "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
     "batch": lambda channels: nn.BatchNorm2d(channels),
@@ -64,9 +67,9 @@ class JohnsonGenerator(nn.Module):
             "upsampling": upsampling,
             "padding": padding,
         }
-        # Residual blocks lose 2 px a side per convolution at a quarter of the resolution.
+        # Each block loses 2 px a side, at a quarter of the resolution: 8 px of the photo.
         self.start_padding = 8 * num_residual_blocks if padding == "start" else 0
-        mode = "zeros" if padding == "start" else "reflect"
+        mode: Mode = "zeros" if padding == "start" else "reflect"
         a, b, c = filters
         self.down = nn.Sequential(
             ConvNormReLU(3, a, 9, 1, norm, mode),
@@ -101,7 +104,7 @@ class JohnsonGenerator(nn.Module):
 class ConvNormReLU(nn.Sequential):
     """Convolution that keeps the size (over its stride), norm, ReLU."""
 
-    def __init__(self, num_in: int, num_out: int, kernel: int, stride: int, norm: str, mode: str):
+    def __init__(self, num_in: int, num_out: int, kernel: int, stride: int, norm: str, mode: Mode):
         super().__init__(
             nn.Conv2d(num_in, num_out, kernel, stride, kernel // 2, padding_mode=mode),
             NORMS[norm](num_out),
@@ -133,7 +136,7 @@ class ResidualBlock(nn.Module):
 class Upsample(nn.Sequential):
     """Twice the size: nearest and a convolution, or a transposed convolution; norm, ReLU."""
 
-    def __init__(self, num_in: int, num_out: int, norm: str, upsampling: str, mode: str):
+    def __init__(self, num_in: int, num_out: int, norm: str, upsampling: str, mode: Mode):
         if upsampling == "resize":
             grow = (
                 nn.Upsample(scale_factor=2),
