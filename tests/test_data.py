@@ -1,4 +1,4 @@
-"""The stream of photos: the same for any workers or processes, from any start, past broken files."""
+"""The stream of photos: the same for any workers, from any start, past broken files."""
 
 import itertools
 import json

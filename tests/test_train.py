@@ -153,7 +153,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
 
 
 def test_a_budget_ends_the_run_and_anneals_to_its_end(train, tmp_path):
-    status, _ = train("budget=3s", "hydra.run.dir=run")
+    status, said = train("budget=3s", "hydra.run.dir=run")
     assert status == 0, said
     metadata = load_generator(tmp_path / "run/starry_night.safetensors")[1]
     assert metadata["metrics"]["steps"] >= 1

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from allaprima.errors import InputError
 from allaprima.torchvision_ops import import_torchvision
+from allaprima.winograd import FrozenConv3x3
 
 # Simonyan & Zisserman 2014, table 1, configurations D and E: output channels of each
 # convolution (3×3, padding 1, ReLU), block by block; a 2×2 pooling follows every block.
@@ -83,13 +84,10 @@ class LossNetwork(nn.Module):
         self.pool = POOLINGS[pooling]
 
         state, (mean, std) = load_vgg_weights(architecture, weights, statistics)
-        for channels, name in _convolutions(architecture):
-            if name not in self.layers:
-                break
-            conv = nn.Conv2d(*channels, kernel_size=3, padding=1, device="meta")
-            tensors = {key: state[f"{name}.{key}"].float() for key in ("weight", "bias")}
-            conv.load_state_dict(tensors, assign=True)
-            self.add_module(name, conv)
+        for name in self.layers:
+            if name.startswith("conv"):
+                weight, bias = (state[f"{name}.{key}"].float() for key in ("weight", "bias"))
+                self.add_module(name, FrozenConv3x3(weight, bias))
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False)
@@ -107,11 +105,13 @@ class LossNetwork(nn.Module):
         deepest = max(map(self.layers.index, layers))
         activations = {}
         x = (images - self.mean) / self.std
+        rectified = False
         for layer in self.layers[: deepest + 1]:
             if layer.startswith("conv"):
-                x = self.get_submodule(layer)(x)
+                rectified = layer not in layers  # in one go; a tapped one keeps its negative values
+                x = self.get_submodule(layer)(x, rectified)
             elif layer.startswith("relu"):
-                x = F.relu(x)  # out of place: a tapped convolution keeps its negative values
+                x = x if rectified else F.relu(x)
             else:
                 x = self.pool(x)
             if layer in layers:

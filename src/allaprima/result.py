@@ -76,7 +76,7 @@ A feed-forward style transfer generator{by}, trained with allaprima.
 |---|---|
 | file | `{generator.name}`, {generator.stat().st_size / 1e6:.2f} MB |
 | generator | {description["generator"]}, `{description["arguments"]}` |
-| style image | `{Path(style["image"]).name}`, short side {style["size_px"] or "as it is"} |
+| style image | `{style["image"]}`, short side {style["size_px"] or "as it is"} |
 | licence | {style["licence"] or "not stated: that of the style image, which you chose"} |
 | command | `{record["command"]}` |
 | commit | {record["commit"]} |

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from allaprima.entrypoints.configuration import register_resolvers, run_or_explain
 from allaprima.errors import InputError
+from allaprima.images import RESIZE_FILTER
 from allaprima.resources import resource_dir
 
 
@@ -41,8 +42,9 @@ def train(cfg: DictConfig) -> None:
 
     run: Any = instantiate(cfg.run, _convert_="all")
     module, data, trainer = run["module"], run["data"], run["trainer"]
+    style: Any = OmegaConf.to_container(cfg.style, resolve=True)
     module.record = {
-        "style": OmegaConf.to_container(cfg.style, resolve=True),
+        "style": {**style, "image": Path(style["image"]).name},  # no path of this machine
         "recipe": recipe(cfg),
         "command": command(),
     }
@@ -101,6 +103,7 @@ def recipe(cfg: DictConfig) -> str:
     )
     for shared in ("network", "style"):  # already told under loss_network and the card's table
         del chosen.loss[shared]
+    chosen.resize = RESIZE_FILTER
     chosen.trainer = {key: cfg.trainer[key] for key in ("max_steps", "precision")}
     return OmegaConf.to_yaml(chosen)
 
