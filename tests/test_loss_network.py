@@ -129,7 +129,7 @@ def test_original_vgg16_is_torchvisions(original_vgg16, shared):
         expected = activations_by_name(features, (photo - mean) * 255)
     for layer, value in original_vgg16(photo, original_vgg16.layers).items():
         assert_close(value, expected[layer])
-    assert sum(p.numel() for p in original_vgg16.parameters()) == 14_714_688
+    assert sum(b.numel() for b in original_vgg16.buffers()) == 14_714_688 + 6  # mean and deviation
 
 
 # Layers
@@ -190,13 +190,14 @@ def test_deepest_layer_builds_no_deeper_convolution(vgg19):
 
 
 def test_parameters_are_frozen_and_complete(vgg19):
-    assert sum(p.numel() for p in vgg19.parameters()) == 20_024_384
-    assert not any(p.requires_grad for p in vgg19.parameters())
-    assert all(p.dtype == torch.float32 for p in vgg19.parameters())
+    assert sum(b.numel() for b in vgg19.buffers()) == 20_024_384 + 6  # mean and deviation
+    assert not list(vgg19.parameters())
+    assert not any(b.requires_grad for b in vgg19.buffers())
+    assert all(b.dtype == torch.float32 for b in vgg19.buffers())
     photo = torch.rand(1, 3, 32, 32, requires_grad=True)
     vgg19(photo, ["relu3_1"])["relu3_1"].sum().backward()
     assert photo.grad.abs().sum() > 0
-    assert all(p.grad is None for p in vgg19.parameters())
+    assert all(b.grad is None for b in vgg19.buffers())
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])

@@ -179,7 +179,8 @@ class PhotoDataModule(pl.LightningDataModule):
         batch_size: photos per step and process.
         num_val: validation photos at most.
         num_workers: processes that read photos. "auto" leaves one core of each training process's
-            share to the training itself, and takes no more than 8: enough for any accelerator.
+            share to the training itself (on two cores, one worker; on one, none: it would only
+            take turns), and takes no more than 8, which read over a thousand photos a second.
         seed: of the order, the crops and the choice of what is held out.
         root: where the photos are from; recorded only.
 
@@ -338,9 +339,14 @@ def _some_of(lines: list[str], limit: int = 20) -> str:
 
 
 def _shield_from_signals(worker: int) -> None:
-    """Leave it to the training process to end a run (its step and its checkpoint need photos).
+    """Let the training process finish its step, which needs photos, and end its workers itself.
 
-    A terminal and a cluster's scheduler signal all processes at once.
+    A terminal sends Ctrl-C, a cluster's scheduler SIGTERM, to all processes at once.
     """
+
+    def end_later(*_: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.alarm(WORKER_GRACE_S)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_GRACE_S))
+    signal.signal(signal.SIGTERM, end_later)

@@ -90,8 +90,6 @@ class LossNetwork(nn.Module):
                 self.add_module(name, FrozenConv3x3(weight, bias))
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
-        self.requires_grad_(False)
-        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def check_layers(self, layers: Sequence[str]) -> None:
         """Raise InputError unless every name is a layer that this network computes."""

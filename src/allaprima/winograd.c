@@ -1,9 +1,6 @@
 /* 3x3 convolution (stride 1, padding 1) of channels-last float32 images by Winograd's minimal
- * filtering F(4x4, 3x3): Lavin & Gray 2016, equation 8, Y = A' [U . (B' d B)] A with U = G g G'.
- * 36 products give 16 outputs, a quarter of the direct method's multiplications.
- *
- * The interpolation points are 0, +-P, +-Q and infinity; P and Q come with the compiler's call.
- * A block of tiles at a time, so that what lies between the three stages stays in the cache. */
+ * filtering F(4x4, 3x3): Lavin & Gray 2016, Y = A' [U . (B' d B)] A with U = G g G', 36 products
+ * for 16 outputs, not 144. Interpolation points: 0, +-P, +-Q (macros), infinity. */
 
 #include <omp.h>
 #include <string.h>
@@ -16,7 +13,6 @@ typedef int bits __attribute__((vector_size(32), aligned(4), may_alias));
  * it takes DEPTH input channels at a time, whose DEPTH x COLS weights fit in the first cache. */
 enum { LANES = 8, ROWS = 6, COLS = 16, DEPTH = 256, POINTS = 36, PIXELS = 16 };
 static const float PP = P * P, QQ = Q * Q;
-
 static inline floats load(const float *at) { return *(const floats *)at; }
 static inline void store(float *at, floats value) { *(floats *)at = value; }
 
@@ -27,16 +23,15 @@ static inline floats keep_where(floats value, floats gate) {
 
 /* out = B' in, a row or a column (stride 1 or 6) of a tile */
 static inline void transform_input(const floats *in, floats *out, int stride) {
-    floats x0 = in[0], x1 = in[stride], x2 = in[2 * stride];
-    floats x3 = in[3 * stride], x4 = in[4 * stride], x5 = in[5 * stride];
+    floats x1 = in[stride], x2 = in[2 * stride], x3 = in[3 * stride], x4 = in[4 * stride];
     floats even_p = x4 - QQ * x2, odd_p = P * (x3 - QQ * x1);
     floats even_q = x4 - PP * x2, odd_q = Q * (x3 - PP * x1);
-    out[0] = PP * QQ * x0 - (PP + QQ) * x2 + x4;
+    out[0] = PP * QQ * in[0] - (PP + QQ) * x2 + x4;
     out[stride] = even_p + odd_p;
     out[2 * stride] = even_p - odd_p;
     out[3 * stride] = even_q + odd_q;
     out[4 * stride] = even_q - odd_q;
-    out[5 * stride] = PP * QQ * x1 - (PP + QQ) * x3 + x5;
+    out[5 * stride] = PP * QQ * x1 - (PP + QQ) * x3 + in[5 * stride];
 }
 
 /* out = A' in, six values to four */
@@ -50,8 +45,8 @@ static inline void transform_output(const floats *in, floats *out, int stride) {
 }
 
 /* c (ROWS, COLS) = [c +] a (ROWS, depth) b (depth, COLS), kept in registers */
-static inline void multiply(const float *a, int cin, const float *b, int depth, float *c, int cout,
-                            int add) {
+static inline void multiply(const float *a, int cin, const float *b, int depth, float *c,
+                            int cout, int add) {
     floats sum[ROWS][2] = {{{0}}};
     for (int k = 0; k < depth; k++) {
         floats left = load(b + k * COLS), right = load(b + k * COLS + LANES);
@@ -116,8 +111,8 @@ void conv3x3(const float *x, const float *gate, const float *u, const float *bia
     for (int first = 0; first < tiles; first += block) {
         float *v = scratch + share * omp_get_thread_num(), *m = v + POINTS * v_plane;
         float *outside = m + POINTS * m_plane, *unused = outside + cin;
-        memset(outside, 0, cin * sizeof(float));
         int count = tiles - first < block ? tiles - first : block;
+        memset(outside, 0, cin * sizeof(float));
         for (int t = 0; t < count; t++) {
             int tile = first + t, top = tile / across % down * 4, left = tile % across * 4;
             size_t corner = (size_t)(tile / (down * across)) * height * width;

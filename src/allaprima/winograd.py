@@ -51,21 +51,24 @@ class FrozenConv3x3(nn.Module):
     Source: Lavin & Gray 2016, F(4×4, 3×3). Float32 on a CPU with channels in 16s; whatever else
     comes goes through ``F.conv2d``, as does everything if ``fast_conv_available()`` is False.
 
-    The transforms of the weights, four times as large, are made when first needed, those of the
-    backward pass when a gradient is.
+    The weights are no parameters and no part of a state dict. Their transforms, four times
+    as large, are made when first needed, the backward pass's when a gradient is.
 
     Args:
         weight: (C_out, C_in, 3, 3).
         bias: (C_out,).
     """
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, weight: Tensor, bias: Tensor):
         super().__init__()
-        assert weight.shape[2:] == (3, 3), weight.shape
+        assert weight.shape[1:] == (weight.shape[1], 3, 3), weight.shape
         assert bias.shape == weight.shape[:1], bias.shape
         weight = weight.detach().contiguous(memory_format=torch.channels_last)
-        self.weight = nn.Parameter(weight, requires_grad=False)
-        self.bias = nn.Parameter(bias.detach().contiguous(), requires_grad=False)
+        self.register_buffer("weight", weight, persistent=False)
+        self.register_buffer("bias", bias.detach().contiguous(), persistent=False)
         self._forward_kernel: Tensor | None = None
         self._backward_kernel: Tensor | None = None
 
