@@ -13,17 +13,17 @@ import pytest
 import torch
 from PIL import Image
 
-from allaprima.data import (
+from allaprima.data import PhotoDataModule
+from allaprima.errors import InputError
+from allaprima.lightning import pl
+from allaprima.photos import (
     FixedPhotos,
-    PhotoDataModule,
     PhotoDataset,
     StreamSampler,
     list_coco,
     list_folder,
     read_square,
 )
-from allaprima.errors import InputError
-from allaprima.lightning import pl
 
 
 @pytest.fixture

@@ -184,7 +184,8 @@ class ProgressBar(callbacks.ProgressBar):
                 )
         elif now - self.last_line > 60:
             self.last_line = now
-            self.console.print(f"{progress:4.0%}  {self._describe(trainer, pl_module, left_s)}")
+            line = f"{progress:4.0%}  {self._describe(trainer, pl_module, left_s)}"
+            self.console.print(line, soft_wrap=True, highlight=False)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.bar:

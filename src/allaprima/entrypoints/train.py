@@ -7,6 +7,7 @@ from typing import Any
 
 import hydra
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -82,29 +83,16 @@ def find_checkpoint(resume: str | None) -> Path | None:
 
 
 def recipe(cfg: DictConfig) -> str:
-    """The part of the configuration that decides the result, as YAML."""
-    groups = (
-        "generator",
-        "loss_network",
-        "loss",
-        "data",
-        "optimizer",
-        "schedule",
-        "budget",
-        "seed",
-    )
-    chosen = OmegaConf.create(
-        {
-            group: OmegaConf.to_container(cfg[group], resolve=True)
-            if OmegaConf.is_config(cfg[group])
-            else cfg[group]
-            for group in groups
-        }
-    )
-    for shared in ("network", "style"):  # already told under loss_network and the card's table
-        del chosen.loss[shared]
-    chosen.resize = RESIZE_FILTER
-    chosen.trainer = {key: cfg.trainer[key] for key in ("max_steps", "precision")}
+    """The part of the configuration that decides the result, as YAML, without local paths."""
+    groups = ("generator", "loss_network", "loss", "data", "optimizer", "schedule")
+    chosen: Any = {group: OmegaConf.to_container(cfg[group], resolve=True) for group in groups}
+    for told_elsewhere in ("network", "style"):
+        del chosen["loss"][told_elsewhere]
+    for path in ("root", "train_photos", "val_photos"):
+        chosen["data"].pop(path, None)
+    chosen["data"]["photos"] = HydraConfig.get().runtime.choices["data"]
+    chosen["trainer"] = {key: cfg.trainer[key] for key in ("max_steps", "precision")}
+    chosen |= {"resize": RESIZE_FILTER, "budget": cfg.budget, "seed": cfg.seed}
     return OmegaConf.to_yaml(chosen)
 
 

@@ -1,0 +1,41 @@
+"""The style image at its working size, and what cannot be one."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from allaprima.errors import InputError
+from allaprima.images import read_picture, resize_short_side
+from allaprima.styles import list_styles, read_style
+
+
+@pytest.fixture
+def painting(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "painting.png")
+    return tmp_path / "painting.png"
+
+
+def test_as_it_is(painting):
+    style = read_style(str(painting), None)
+    assert style.shape == (3, 120, 160)
+    assert torch.equal(style, torch.from_numpy(read_picture(painting).rgb).permute(2, 0, 1))
+
+
+def test_scaled_by_the_one_resize(painting):
+    style = read_style(str(painting), 90)
+    assert style.shape == (3, 90, 120)
+    expected = resize_short_side(read_picture(painting).rgb, 90)
+    assert torch.equal(style, torch.from_numpy(expected).permute(2, 0, 1))
+
+
+def test_no_image_lists_the_styles():
+    with pytest.raises(InputError, match=r"starry_night.*style\.image="):
+        read_style(None, None)
+    assert {"starry_night", "the_scream", "custom"} <= set(list_styles())
+
+
+def test_too_small_is_told_with_its_size(painting):
+    with pytest.raises(InputError, match="40 px"):
+        read_style(str(painting), 40)
