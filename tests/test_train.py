@@ -1,5 +1,6 @@
 """train.py from its command line, in this process, on generated photos and real VGG features."""
 
+import errno
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from allaprima.entrypoints.train import main
 from allaprima.lightning import pl
@@ -60,6 +62,10 @@ def train(tmp_path, photos, monkeypatch, capsys):
     return run
 
 
+def read_events(run: Path) -> EventAccumulator:
+    return EventAccumulator(str(run / "tensorboard")).Reload()
+
+
 def weights(file: Path) -> dict[str, torch.Tensor]:
     return load_generator(file)[0].state_dict()
 
@@ -86,9 +92,7 @@ def test_a_run_leaves_a_generator_a_card_a_picture_and_its_curves(train, tmp_pat
     assert "starry_night.jpg" in card
     assert Image.open(tmp_path / "run/starry_night.jpg").size == (64, 64)
 
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(tmp_path / "run/tensorboard")).Reload()
+    events = read_events(tmp_path / "run")
     scalars = events.Tags()["scalars"]
     for name in ("train/loss", "train/style/relu4_3", "train/content/relu3_3", "learning_rate"):
         assert name in scalars
@@ -96,8 +100,9 @@ def test_a_run_leaves_a_generator_a_card_a_picture_and_its_curves(train, tmp_pat
     assert {"style", "validation/photo_and_painting"} <= set(events.Tags()["images"])
 
 
-def test_a_finished_result_is_not_overwritten_unasked(train, tmp_path):
-    kept = tmp_path / "run/starry_night.safetensors"
+@pytest.mark.parametrize("name", ["starry_night.safetensors", "last.ckpt"])
+def test_an_earlier_run_is_not_overwritten_unasked(train, tmp_path, name):
+    kept = tmp_path / "run" / name
     kept.parent.mkdir()
     kept.write_text("precious")
     status, said = train("trainer.max_steps=1", "hydra.run.dir=run")
@@ -152,16 +157,40 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     weights(tmp_path / "run/last.ckpt")  # finite, and paints
 
 
-def test_a_budget_ends_the_run_and_anneals_to_its_end(train, tmp_path):
-    status, said = train("budget=3s", "hydra.run.dir=run")
-    assert status == 0, said
-    metadata = load_generator(tmp_path / "run/starry_night.safetensors")[1]
-    assert metadata["metrics"]["steps"] >= 1
-    checkpoint = tmp_path / "run"
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+def test_a_budget_ends_the_run_and_anneals_to_its_end(train, tmp_path, monkeypatch):
+    def tick(budget):  # a clock that shows one more second at the start and at the end of a step
+        budget.elapsed_s += 1
 
-    rates = EventAccumulator(str(checkpoint / "tensorboard")).Reload().Scalars("learning_rate")
-    assert rates[-1].value < 0.5 * max(rate.value for rate in rates)
+    monkeypatch.setattr("allaprima.callbacks.TimeBudget._tick", tick)
+    status, said = train("budget=8s", "hydra.run.dir=run", "schedule.warm_up_steps=0")
+    assert status == 0, said
+    assert load_generator(tmp_path / "run/starry_night.safetensors")[1]["metrics"]["steps"] == 4
+    rates = [event.value for event in read_events(tmp_path / "run").Scalars("learning_rate")]
+    # Steps start after 1, 3, 5 and 7 of the 8 seconds; the rate falls over the second half.
+    assert rates == pytest.approx([2e-3, 2e-3, 1.5e-3, 0.5e-3])
+
+
+def test_a_full_disk_is_told_plainly_and_loses_nothing(train, tmp_path, monkeypatch):
+    steps = ["trainer.max_steps=3", "hydra.run.dir=run"]
+    every_step = [
+        "callbacks.checkpoint.train_time_interval=null",
+        "callbacks.checkpoint.every_n_train_steps=1",
+    ]
+    replace, num_moved = os.replace, 0
+
+    def fill_up(source, target):
+        nonlocal num_moved
+        num_moved += str(target).endswith("last.ckpt")
+        if num_moved > 1:
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        replace(source, target)
+
+    monkeypatch.setattr("allaprima.training.os.replace", fill_up)
+    status, said = train(*steps, *every_step)
+    assert status == 1
+    assert "disk is full" in said
+    assert torch.load(tmp_path / "run/last.ckpt", weights_only=True)["global_step"] == 1
+    assert not list(tmp_path.glob("run/*.part"))
 
 
 @pytest.mark.parametrize(

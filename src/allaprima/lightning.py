@@ -1,6 +1,7 @@
 """The one door to Lightning: ``from allaprima.lightning import pl``."""
 
 import logging
+import warnings
 
 from allaprima.torchvision_ops import import_torchvision
 
@@ -11,7 +12,10 @@ from pytorch_lightning import callbacks  # noqa: E402
 from pytorch_lightning.loggers import TensorBoardLogger  # noqa: E402
 from pytorch_lightning.plugins import TorchCheckpointIO  # noqa: E402
 
-# Tips and "GPU available: False" are not news; warnings and errors still show.
+# What is not news here: tips, "GPU available: False", few workers on a small machine, a run's
+# folder with a run's files in it. Other warnings and errors still show.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+for message in ("does not have many workers", "exists and is not empty", "LeafSpec"):
+    warnings.filterwarnings("ignore", f".*{message}.*")
 
 __all__ = ["TensorBoardLogger", "TorchCheckpointIO", "callbacks", "pl"]

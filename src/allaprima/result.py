@@ -21,14 +21,14 @@ def result_paths(folder: Path, name: str) -> tuple[Path, Path, Path]:
     return folder / f"{name}.safetensors", folder / f"{name}.md", folder / f"{name}.jpg"
 
 
-def check_unused(folder: Path, name: str, overwrite: bool) -> None:
-    """Raise InputError if a finished result of this name is in the folder already."""
-    generator = result_paths(folder, name)[0]
-    if generator.exists() and not overwrite:
-        raise InputError(
-            f"{generator} exists already and is kept: choose another output with "
-            "hydra.run.dir=FOLDER, or say overwrite=true"
-        )
+def check_unused(folder: Path, name: str, resumed: Path | None) -> None:
+    """Raise InputError if the folder holds a result, or a checkpoint other than the resumed one."""
+    for file in (result_paths(folder, name)[0], folder / "last.ckpt"):
+        if file.exists() and not (resumed and file.samefile(resumed)):
+            raise InputError(
+                f"{file} exists already and is kept: choose another output with "
+                "hydra.run.dir=FOLDER, or say overwrite=true"
+            )
 
 
 @torch.inference_mode()

@@ -36,8 +36,9 @@ def train(cfg: DictConfig) -> None:
     from allaprima.result import check_unused, write_result
 
     folder = Path(cfg.output_dir)
-    check_unused(folder, cfg.style.name, cfg.overwrite)
     checkpoint = find_checkpoint(cfg.resume)
+    if not cfg.overwrite:
+        check_unused(folder, cfg.style.name, checkpoint)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it
 
@@ -51,9 +52,9 @@ def train(cfg: DictConfig) -> None:
     }
 
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    trainer.save_checkpoint(folder / "last.ckpt")
     stopped = next(c for c in trainer.callbacks if isinstance(c, StopSignals)).received
     if stopped:
-        trainer.save_checkpoint(folder / "last.ckpt")
         if trainer.is_global_zero:
             print(f"\nStopped at step {trainer.global_step}. To go on exactly there:")
             print(f"  {command()} resume={folder / 'last.ckpt'}")
