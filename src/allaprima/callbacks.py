@@ -60,39 +60,36 @@ class TimeBudget(pl.Callback):
 
 
 class StopSignals(pl.Callback):
-    """Ctrl-C and SIGTERM finish the step and end the run; a second Ctrl-C ends it at once.
+    """Ctrl-C and SIGTERM finish the step and end the run; a second one ends it at once.
 
-    ``received`` is then the signal's number, and the caller saves a checkpoint.
+    ``received`` is then the signal's number, in every process of the run.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._trainer: pl.Trainer | None = None
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._trainer = trainer
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._stop)
+            self._previous[number] = signal.signal(number, self._note)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.world_size > 1:  # a signal may have reached one process alone
-            stop = trainer.strategy.reduce_boolean_decision(trainer.should_stop, all=False)
-            trainer.should_stop = stop
+        # A signal may have reached one process alone, but all must stop after the same step.
+        if trainer.strategy.reduce_boolean_decision(self.received is not None, all=False):
+            self.received = self.received or signal.SIGTERM
+            trainer.should_stop = True
+            trainer.limit_val_batches = 0  # no validation on the way out
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         while self._previous:
             signal.signal(*self._previous.popitem())
 
-    def _stop(self, number: int, frame: Any) -> None:
+    def _note(self, number: int, frame: Any) -> None:
         if self.received is not None:
             raise KeyboardInterrupt
-        assert self._trainer is not None
         self.received = number
-        self._trainer.should_stop = True
-        self._trainer.limit_val_batches = 0  # no validation on the way out
 
 
 class Throughput(pl.Callback):

@@ -1,5 +1,6 @@
 """What a finished run leaves: the generator's file, its model card, a before/after picture."""
 
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -46,7 +47,9 @@ def write_result(
     write_picture(picture, _before_after(module, photos), overwrite=True)
     save_generator(generator, module.painter.cpu(), record, overwrite=True)
     description = describe_generator(module.generator)
-    card.write_text(_model_card(record, description, generator, picture), encoding="utf-8")
+    partial = card.with_suffix(".part")
+    partial.write_text(_model_card(record, description, generator, picture), encoding="utf-8")
+    os.replace(partial, card)
     return generator
 
 
@@ -105,8 +108,14 @@ def _software() -> str:
 
 def _commit() -> str:
     """The source tree's commit, or the release where there is no source tree."""
-    try:
-        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # or it is another project's tree
+        changed = " with changes" if git("status", "--porcelain", "--untracked-files=no") else ""
+        return git("rev-parse", "HEAD") + changed
     except (OSError, subprocess.CalledProcessError):
         return f"release {allaprima.__version__}"
