@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from allaprima.loss_network import LossNetwork
 
@@ -32,3 +33,15 @@ def shared() -> Path:
 def vgg19() -> LossNetwork:
     """The default loss network, whole. It is frozen, so that tests may share it."""
     return LossNetwork()
+
+
+@pytest.fixture
+def noise_photos(tmp_path) -> Path:
+    """A folder of eight small photos: noise of different colours."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        pixels = rng.integers(0, 256, (48, 64, 3)) // (i % 3 + 1)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+    return folder

@@ -6,7 +6,6 @@ import signal
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -32,24 +31,12 @@ SMALL = [
 
 
 @pytest.fixture
-def photos(tmp_path):
-    """A folder of eight small photos: noise of different colours."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for i in range(8):
-        pixels = rng.integers(0, 256, (48, 64, 3)) // (i % 3 + 1)
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
-    return folder
-
-
-@pytest.fixture
-def train(tmp_path, photos, monkeypatch, capsys):
+def train(tmp_path, noise_photos, monkeypatch, capsys):
     """Run train.py in tmp_path: (exit status, what it printed)."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str, small: bool = True) -> tuple[int, str]:
-        defaults = [*SMALL, f"data.root={photos}"] if small else []
+        defaults = [*SMALL, f"data.root={noise_photos}"] if small else []
         monkeypatch.setattr(sys, "argv", ["scripts/train.py", *defaults, *arguments])
         try:
             main()
