@@ -7,7 +7,7 @@ BUDGET ?= 10m
 DEMO := outputs/demo
 PHOTO := src/allaprima/assets/photos/val
 
-.PHONY: demo test test-slow check benchmark clean
+.PHONY: demo test check benchmark clean
 
 demo: $(INSTALLED)
 	$(BIN)/python scripts/train.py style=starry_night experiment=laptop budget=$(BUDGET) hydra.run.dir=$(DEMO) overwrite=true
@@ -15,9 +15,6 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
-
-test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

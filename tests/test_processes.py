@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
 import torch
 from test_train import SMALL, assert_equal, weights
 
@@ -46,7 +45,6 @@ def test_two_processes_take_the_step_of_one_with_twice_the_batch(tmp_path, noise
         torch.testing.assert_close(one[name], two[name], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path, noise_photos):
     steps = [
         "trainer.max_steps=60",

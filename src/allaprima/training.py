@@ -73,8 +73,10 @@ class StyleTransferModule(pl.LightningModule):
         factor = self.schedule(self.global_step, self.progress)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+            self.log("learning_rate", group["lr"])
 
     def training_step(self, content: Tensor, batch_idx: int) -> Tensor:
+        self.photos_seen += len(content) * self.trainer.world_size
         targets = self.loss.content_targets(content)
         terms = self.loss(self.generator(content), targets)
         loss = torch.stack(list(terms.values())).sum()
@@ -82,10 +84,12 @@ class StyleTransferModule(pl.LightningModule):
         self.log_dict({f"train/{name}": value for name, value in self.terms.items()})
         return loss
 
-    def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
-        self.photos_seen += len(batch) * self.trainer.world_size
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        # Here, since a checkpoint may be written before this module hears that the batch ended.
         self.average.update_parameters(self.generator)
-        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         # On an accelerator each look waits for the device.
         if self.global_step % (1 if self.device.type == "cpu" else 50) == 0:
             self.check_finite()
