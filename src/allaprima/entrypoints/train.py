@@ -70,7 +70,8 @@ def train(cfg: DictConfig) -> None:
             logger.finalize("success")
     photos = data.fixed_photos(3)
     result = write_result(folder, module, photos, {**module.record, "metrics": metrics})
-    print(f"\nWrote {result}. Paint with it:\n  python scripts/stylize.py PHOTO.jpg -c {result}")
+    stylize = program().replace("train", "stylize")
+    print(f"\nWrote {result}. Paint with it:\n  {stylize} PHOTO.jpg -c {result}")
 
 
 def find_checkpoint(resume: str | None) -> Path | None:
@@ -97,8 +98,12 @@ def recipe(cfg: DictConfig) -> str:
     return OmegaConf.to_yaml(chosen)
 
 
+def program() -> str:
+    """How this program was called: the script of a source tree, or the installed command."""
+    script = Path(sys.argv[0])
+    return f"python scripts/{script.name}" if script.suffix == ".py" else script.name
+
+
 def command() -> str:
     """The command line, to be shown or repeated."""
-    script = Path(sys.argv[0])
-    name = f"python scripts/{script.name}" if script.suffix == ".py" else script.name
-    return " ".join([name, *map(shlex.quote, sys.argv[1:])])
+    return " ".join([program(), *map(shlex.quote, sys.argv[1:])])
