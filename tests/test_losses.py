@@ -358,3 +358,8 @@ def test_layers_that_the_network_was_cut_before(style):
     network = LossNetwork(deepest_layer="relu1_2")
     with pytest.raises(InputError, match="'relu2_1'"):
         PerceptualLoss(network, style, {}, STYLE)
+
+
+def test_an_unknown_gram_divisor_lists_the_known():
+    with pytest.raises(InputError, match="one, hw, chw"):
+        gram_matrix(torch.rand(1, 2, 3, 3), "pixels")

@@ -20,9 +20,14 @@ def gram_matrix(features: Tensor, divide_by: str = "chw") -> Tensor:
 
     Source: Gatys 2016, equation 3 (``divide_by="one"``: the plain sum); Johnson 2016, equation
     3 (``"chw"``: divided by C·H·W); Ulyanov 2016, equation 2 (``"hw"``: divided by H·W).
+
+    Raises:
+        InputError: another ``divide_by``.
     """
     num_channels, height, width = features.shape[1:]
     divisors = {"one": 1, "hw": height * width, "chw": num_channels * height * width}
+    if divide_by not in divisors:
+        raise InputError(f"gram divide_by={divide_by}; choose one of {', '.join(divisors)}")
     return _Gram.apply(features, 1 / divisors[divide_by])
 
 
