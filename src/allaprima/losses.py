@@ -63,11 +63,6 @@ def squared_error(value: Tensor, target: Tensor) -> Tensor:
     return (value.float() - target.float()).square().flatten(1).sum(1)
 
 
-def half_squared_error(value: Tensor, target: Tensor) -> Tensor:
-    """½ Σ (value − target)² of each image: (B, …) -> (B,). Gatys 2016, equation 1."""
-    return squared_error(value, target) / 2
-
-
 def mean_squared_error(value: Tensor, target: Tensor) -> Tensor:
     """Mean of (value − target)² of each image: (B, …) -> (B,). Johnson 2016, equation 2."""
     return squared_error(value, target) / value[0].numel()

@@ -57,7 +57,7 @@ def train(cfg: DictConfig) -> None:
     if stopped:
         if trainer.is_global_zero:
             print(f"\nStopped at step {trainer.global_step}. To go on exactly there:")
-            print(f"  {command()} resume={folder / 'last.ckpt'}")
+            print(f"  {command()} resume={shown(folder / 'last.ckpt')}")
         sys.exit(128 + stopped)
 
     [losses] = trainer.validate(module, datamodule=data, verbose=False)
@@ -71,7 +71,7 @@ def train(cfg: DictConfig) -> None:
     photos = data.fixed_photos(3)
     result = write_result(folder, module, photos, {**module.record, "metrics": metrics})
     stylize = program().replace("train", "stylize")
-    print(f"\nWrote {result}. Paint with it:\n  {stylize} PHOTO.jpg -c {result}")
+    print(f"\nWrote {shown(result)}. Paint with it:\n  {stylize} PHOTO.jpg -c {shown(result)}")
 
 
 def find_checkpoint(resume: str | None) -> Path | None:
@@ -96,6 +96,11 @@ def recipe(cfg: DictConfig) -> str:
     chosen["trainer"] = {key: cfg.trainer[key] for key in ("max_steps", "precision")}
     chosen |= {"resize": RESIZE_FILTER, "budget": cfg.budget, "seed": cfg.seed}
     return OmegaConf.to_yaml(chosen)
+
+
+def shown(path: Path) -> Path:
+    """The path as one would type it here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def program() -> str:
