@@ -239,7 +239,7 @@ class PictureGrid(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self.rows += torch.cat([batch.float(), outputs.float()], dim=-1).cpu()
+        self.rows += outputs.cpu()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.rows:

@@ -13,13 +13,14 @@ from torch.optim.swa_utils import AveragedModel
 from allaprima.errors import InputError
 from allaprima.lightning import TorchCheckpointIO, pl
 from allaprima.losses import PerceptualLoss
+from allaprima.tasks import Task
 from allaprima.weights import FORMAT_VERSION, describe_generator
 
 Schedule = Callable[[int, float], float]
 
 
 class StyleTransferModule(pl.LightningModule):
-    """One style, one generator, one loss.
+    """One generator, one task, one loss.
 
     Source: Johnson 2016, equation 5: the expected weighted sum of losses is minimised over
     photos by stochastic gradient descent.
@@ -27,11 +28,12 @@ class StyleTransferModule(pl.LightningModule):
     of the weights.
 
     Args:
-        generator: photo to stylised photo.
+        generator: what the task gives to what is compared with the photos.
         loss: its weighted terms are summed.
         optimizer: parameters to optimiser; its learning rate is the schedule's 1.
         schedule: (step, progress in [0,1]) to a factor of the learning rate.
-        average_decay: of the moving average, reached after a warm-up.
+        average_decay: of the moving average, reached after a warm-up; 0 is no average.
+        task: what the generator is given, and what is told of its output.
         record: what the finished file shall say of itself (style, recipe); plain data.
     """
 
@@ -42,13 +44,14 @@ class StyleTransferModule(pl.LightningModule):
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
         schedule: Schedule,
         average_decay: float,
+        task: Task,
         record: dict[str, Any] | None = None,
     ):
         super().__init__()
         self.generator = generator.to(memory_format=torch.channels_last)  # pyright: ignore
         self.average = AveragedModel(generator, multi_avg_fn=_moving_average(average_decay))
         self.average.requires_grad_(False)
-        self.loss = loss
+        self.loss, self.task = loss, task
         self.make_optimizer, self.schedule = optimizer, schedule
         self.record = record or {}
         self.photos_seen = 0
@@ -75,10 +78,10 @@ class StyleTransferModule(pl.LightningModule):
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
             self.log("learning_rate", group["lr"])
 
-    def training_step(self, content: Tensor, batch_idx: int) -> Tensor:
-        self.photos_seen += len(content) * self.trainer.world_size
-        targets = self.loss.content_targets(content)
-        terms = self.loss(self.generator(content), targets)
+    def training_step(self, photos: Tensor, batch_idx: int) -> Tensor:
+        self.photos_seen += len(photos) * self.trainer.world_size
+        targets = self.loss.content_targets(photos)
+        terms = self.loss(self.generator(self.task.input(photos)), targets)
         loss = torch.stack(list(terms.values())).sum()
         self.terms = {"loss": loss.detach(), **{k: v.detach() for k, v in terms.items()}}
         self.log_dict({f"train/{name}": value for name, value in self.terms.items()})
@@ -94,15 +97,16 @@ class StyleTransferModule(pl.LightningModule):
         if self.global_step % (1 if self.device.type == "cpu" else 50) == 0:
             self.check_finite()
 
-    def validation_step(self, content: Tensor, batch_idx: int) -> Tensor:
-        """Log the loss of the averaged generator; return its pictures."""
-        stylized = self.painter(content)
-        terms = self.loss(stylized, self.loss.content_targets(content))
-        loss = torch.stack(list(terms.values())).sum()
-        terms = {f"validation/{name}": value for name, value in terms.items()}
-        metrics = {"validation/loss": loss, **terms}
-        self.log_dict(metrics, batch_size=len(content), sync_dist=True)
-        return stylized
+    def validation_step(self, photos: Tensor, batch_idx: int) -> Tensor:
+        """Log losses and metrics of the averaged generator; return a row of pictures a photo."""
+        given = self.task.input(photos)
+        output = self.painter(given)
+        terms = self.loss(output, self.loss.content_targets(photos))
+        values = {"loss": torch.stack(list(terms.values())).sum(), **terms}
+        values |= self.task.metrics(output, photos, given)
+        values = {f"validation/{name}": value for name, value in values.items()}
+        self.log_dict(values, batch_size=len(photos), sync_dist=True)
+        return torch.cat([p.float() for p in self.task.panels(output, photos, given)], dim=-1)
 
     def check_finite(self) -> None:
         """Raise FloatingPointError naming the step and the first term or weight not finite."""
