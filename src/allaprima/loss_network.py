@@ -96,6 +96,17 @@ class LossNetwork(nn.Module):
         for layer in layers:
             _one_of(f"layer of {self.architecture}", layer, self.layers)
 
+    def check_size(self, image: Tensor, layers: Sequence[str], what: str) -> None:
+        """Raise InputError unless (…, H, W) leaves a pixel in every layer: each pool halves."""
+        depths = [self.layers.index(layer) + 1 for layer in layers]
+        num_pools = sum(name.startswith("pool") for name in self.layers[: max(depths, default=0)])
+        height, width = image.shape[-2:]
+        if min(height, width) < 2**num_pools:
+            raise InputError(
+                f"{what} of {width} × {height} px is too small for {self.layers[max(depths) - 1]}: "
+                f"{2**num_pools} px each way are needed; take a larger one, or shallower layers"
+            )
+
     def forward(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Activations ``{layer: (B, C, H', W')}`` of RGB images (B, 3, H, W) in [0,1]."""
         missing = set(layers) - set(self.layers)

@@ -1,34 +1,69 @@
 """Gram matrix, content, style and total variation losses, and the perceptual loss they make.
 
-Statistics and losses are float32, whatever the precision of the activations.
+Statistics and losses are float32, whatever the precision of the activations (float64 stays).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
+from math import sqrt
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from allaprima.errors import InputError
+from allaprima.layer_weights import check_pairs, split_pair
 from allaprima.loss_network import LossNetwork
 
 Error = Callable[[Tensor, Tensor], Tensor]  # (value, target), one batch each -> (B,)
 
 
-def gram_matrix(features: Tensor, divide_by: str = "chw") -> Tensor:
+def gram_matrix(
+    features: Tensor, divide_by: str = "chw", shift: float = 0.0, other: Tensor | None = None
+) -> Tensor:
     """Correlations between channels, summed over positions: (B, C, H, W) -> (B, C, C), float32.
 
     Source: Gatys 2016, equation 3 (``divide_by="one"``: the plain sum); Johnson 2016, equation
-    3 (``"chw"``: divided by C·H·W); Ulyanov 2016, equation 2 (``"hw"``: divided by H·W).
+    3 (``"chw"``: divided by C·H·W); Ulyanov 2016, equation 2 (``"hw"``: divided by H·W);
+    Novak & Nikulin 2016, section 3 (``shift``, ``other``).
+
+    Args:
+        shift: added to every activation; Novak & Nikulin take −1.
+        other: activations (B, D, H', W') of a shallower layer, at least as large: the result is
+            (B, C, D), C the channels of ``features`` enlarged to H'×W' by nearest neighbour.
+            H and W are then H' and W', and C in ``"chw"`` is √(C·D).
 
     Raises:
         InputError: another ``divide_by``.
     """
-    num_channels, height, width = features.shape[1:]
-    divisors = {"one": 1, "hw": height * width, "chw": num_channels * height * width}
+    against = features if other is None else other
+    positions = against[0, 0].numel()
+    channels = sqrt(features.shape[1] * against.shape[1])
+    divisors = {"one": 1, "hw": positions, "chw": channels * positions}
     if divide_by not in divisors:
         raise InputError(f"gram divide_by={divide_by}; choose one of {', '.join(divisors)}")
-    return _Gram.apply(features, 1 / divisors[divide_by])
+    scale = 1 / divisors[divide_by]
+    if shift:
+        features = _at_least_float32(features) + shift
+        other = None if other is None else _at_least_float32(other) + shift
+    if other is None:
+        return _Gram.apply(features, scale)
+    return scale * _correlate(features, other)
+
+
+def _correlate(deep: Tensor, shallow: Tensor) -> Tensor:
+    """Sum over the shallow layer's positions of the products with the enlarged deep layer's."""
+    (height, width), (rows, columns) = deep.shape[2:], shallow.shape[2:]
+    with torch.autocast(deep.device.type, enabled=False):
+        deep, shallow = _at_least_float32(deep), _at_least_float32(shallow)
+        if rows % height == columns % width == 0:
+            # An enlarged position is constant over its cell, so the cell's mean times its size
+            # does as well as enlarging, on a quarter of the positions.
+            cell = (rows // height, columns // width)
+            shallow = F.avg_pool2d(shallow, cell) * (cell[0] * cell[1])
+        else:  # an odd row or column, that the pooling in between had dropped
+            deep = F.interpolate(deep, (rows, columns), mode="nearest")
+        return _positions_by_channels(deep).mT @ _positions_by_channels(shallow)
 
 
 class _Gram(torch.autograd.Function):
@@ -55,12 +90,35 @@ class _Gram(torch.autograd.Function):
 
 def _positions_by_channels(features: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, H·W, C), float32: a view of channels-last float32 activations."""
-    return features.float().permute(0, 2, 3, 1).flatten(1, 2)
+    return _at_least_float32(features).permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def squared_error(value: Tensor, target: Tensor) -> Tensor:
     """Σ (value − target)² of each image: (B, …) -> (B,). Johnson 2016, equation 4."""
-    return (value.float() - target.float()).square().flatten(1).sum(1)
+    return (_at_least_float32(value) - _at_least_float32(target)).square().flatten(1).sum(1)
+
+
+def half_squared_error(value: Tensor, target: Tensor) -> Tensor:
+    """½ Σ (value − target)² of each image: (B, …) -> (B,). Gatys 2016, equation 1."""
+    return squared_error(value, target) / 2
+
+
+def gatys_style_error(value: Tensor, target: Tensor, channels: int | None = None) -> Tensor:
+    """Σ (value − target)² / 4N² of each image's Gram matrix: (B, N, N) -> (B,).
+
+    Source: Gatys 2016, equation 4, of Gram matrices divided by H·W, the paper's M.
+    Differs: each Gram matrix is divided by its own M, so that photo and painting need not be of
+    one size.
+
+    Args:
+        channels: instead of N; the Keras example has 3 at every layer.
+    """
+    rows, columns = value.shape[1:]
+    return squared_error(value, target) / (4 * (channels**2 if channels else rows * columns))
 
 
 def mean_squared_error(value: Tensor, target: Tensor) -> Tensor:
@@ -74,24 +132,40 @@ def relative_error(value: Tensor, target: Tensor) -> Tensor:
     0 is a perfect match and 1 is what an all-zero value scores, for every layer, network and
     painting alike. A target without energy counts as one of energy 1e-8 per element.
     """
-    energy = target.float().square().flatten(1).sum(1)
+    energy = _at_least_float32(target).square().flatten(1).sum(1)
     return squared_error(value, target) / energy.clamp_min(1e-8 * target[0].numel())
 
 
-def total_variation(images: Tensor, pixel_range: float = 1.0, mean: bool = False) -> Tensor:
+def total_variation(
+    images: Tensor, pixel_range: float = 1.0, mean: bool = False, power: float = 1.0
+) -> Tensor:
     """Squared differences of neighbouring pixels, down and across: (B, 3, H, W) -> (B,).
 
     Source: Johnson 2016, section 3.2, after Mahendran & Vedaldi 2015 with β = 2.
+    Differs: the last row has nothing below, the last column nothing beside, and that difference
+    counts as 0; Mahendran & Vedaldi's code and the Keras example leave both lines out.
 
     Args:
         pixel_range: range that the papers' weights assume (255); the images are in [0,1].
         mean: average over pixels and channels instead of the sum, so that it does not grow with
             the image.
+        power: of the two squares' sum at each pixel and channel, β/2; 1.25 in the Keras example.
+
+    Raises:
+        InputError: a power below 0.5, whose gradient grows beyond bounds between like pixels.
     """
-    x = images.float() * pixel_range
-    down = (x[..., 1:, :] - x[..., :-1, :]).square().sum((1, 2, 3))
-    across = (x[..., :, 1:] - x[..., :, :-1]).square().sum((1, 2, 3))
-    return (down + across) / (x[0].numel() if mean else 1)
+    if not power >= 0.5:
+        raise InputError(f"total variation's power={power} must be at least 0.5 (plain length)")
+    x = _at_least_float32(images) * pixel_range
+    down = (x[..., 1:, :] - x[..., :-1, :]).square()
+    across = (x[..., :, 1:] - x[..., :, :-1]).square()
+    if power == 1:
+        variation = down.sum((1, 2, 3)) + across.sum((1, 2, 3))
+    else:
+        squares = F.pad(down, (0, 0, 0, 1)) + F.pad(across, (0, 1))
+        differs = squares > 0  # elsewhere a power below 1 has no gradient; 0 is the one to take
+        variation = torch.where(differs, squares, 1).pow(power).where(differs, 0).sum((1, 2, 3))
+    return variation / (x[0].numel() if mean else 1)
 
 
 class PerceptualLoss(nn.Module):
@@ -104,55 +178,113 @@ class PerceptualLoss(nn.Module):
 
     Args:
         network: where activations come from.
-        style: the style image, RGB (3, H, W) in [0,1], already at its working size.
+        style: the style image, RGB (3, H, W) in [0,1], already at its working size; or several,
+            of any sizes; None where no style layer has a weight.
         content_layers, style_layers: weight of each layer; may be empty. A layer of weight 0 is
-            not computed.
+            not computed. A style layer ``"relu2_1*relu1_2"`` is the correlation of two layers,
+            the deeper first. Style weights may be negative beside positive ones
+            (:func:`allaprima.layer_weights.difference_chain`).
         content_weight, style_weight, total_variation_weight: of the three parts.
-        gram: (B, C, H, W) -> (B, C, C).
+        gram: (B, C, H, W) -> (B, C, C), and with ``other`` for pairs of layers.
         content_error, style_error: (value, target) -> (B,).
         variation: (B, 3, H, W) -> (B,).
+        blend: weight of each style image in the mean of their Gram matrices; equal if None.
 
     Raises:
-        InputError: an unknown layer, a negative weight, or weights that are all zero.
+        InputError: an unknown layer, a negative weight, weights that are all zero, no style
+            image for the style layers, or one too small for them, a blend of another length.
     """
 
     def __init__(
         self,
         network: LossNetwork,
-        style: Tensor,
+        style: Tensor | Sequence[Tensor] | None,
         content_layers: Mapping[str, float],
         style_layers: Mapping[str, float],
         content_weight: float = 1.0,
         style_weight: float = 1.0,
         total_variation_weight: float = 0.0,
-        gram: Callable[[Tensor], Tensor] = gram_matrix,
+        gram: Callable[..., Tensor] = gram_matrix,
         content_error: Error = mean_squared_error,
         style_error: Error = squared_error,
         variation: Callable[[Tensor], Tensor] = total_variation,
+        blend: Sequence[float] | None = None,
     ):
         super().__init__()
-        network.check_layers([*content_layers, *style_layers])
-        weights = [content_weight, style_weight, total_variation_weight]
-        weights += [*content_layers.values(), *style_layers.values()]
+        network.check_layers([*content_layers, *chain(*map(split_pair, style_layers))])
+        check_pairs(style_layers, network.layers)
+        weights = [content_weight, style_weight, total_variation_weight, *content_layers.values()]
         self.network = network
         self.content_layers = _times(content_weight, content_layers)
         self.style_layers = _times(style_weight, style_layers)
         some_term = self.content_layers or self.style_layers or total_variation_weight
-        if min(weights) < 0 or not some_term:
-            raise InputError(f"loss weights must be ≥ 0 and leave a term > 0; got {weights}")
+        some_attracts = not self.style_layers or max(self.style_layers.values()) > 0
+        if not (all(weight >= 0 for weight in weights) and some_term and some_attracts):
+            raise InputError(
+                "loss weights must be ≥ 0 and leave a term > 0 (of style layers, some may be < 0 "
+                f"beside one > 0); got {weights} and style layers {dict(style_layers)}"
+            )
         self.total_variation_weight = total_variation_weight
         self.gram, self.variation = gram, variation
         self.content_error, self.style_error = content_error, style_error
-        self.style = style
+        self.styles = [style] if isinstance(style, Tensor) else list(style or [])
         self.target_grams = nn.ParameterDict()  # moves with the module; never trained
+        self.blend = _normalized(blend, len(self.styles))
         if self.style_layers:
-            with torch.no_grad():
-                activations = network(style[None], list(self.style_layers))
-                for layer, activation in activations.items():
-                    self.target_grams[layer] = nn.Parameter(gram(activation), requires_grad=False)
+            self._keep_targets()
+
+    @property
+    def style(self) -> Tensor | None:
+        """The style image, or the first of them."""
+        return self.styles[0] if self.styles else None
+
+    def for_style(
+        self, style: Tensor | Sequence[Tensor], blend: Sequence[float] | None = None
+    ) -> "PerceptualLoss":
+        """The same loss, network and weights, with another style image or several."""
+        return PerceptualLoss(
+            self.network,
+            style,
+            self.content_layers,
+            self.style_layers,
+            total_variation_weight=self.total_variation_weight,
+            gram=self.gram,
+            content_error=self.content_error,
+            style_error=self.style_error,
+            variation=self.variation,
+            blend=blend,
+        )
+
+    @torch.no_grad()
+    def _keep_targets(self) -> None:
+        if not self.styles:
+            raise InputError(f"style layers {', '.join(self.style_layers)} need a style image")
+        for style, share in zip(self.styles, self.blend, strict=True):
+            self.network.check_size(style, self._layers(), "style image")
+            activations = self.network(style[None].to(self.network.mean), self._layers())
+            for name, gram in self._grams(activations).items():
+                mean = self.target_grams.get(name, 0) + share * gram
+                self.target_grams[name] = nn.Parameter(mean, requires_grad=False)
+
+    def _layers(self) -> list[str]:
+        """The layers of the network that the style layers are made of."""
+        return list(dict.fromkeys(chain(*map(split_pair, self.style_layers))))
+
+    def _grams(self, activations: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The Gram matrix of every style layer, or of a pair."""
+        grams = {}
+        for name in self.style_layers:
+            layer, *other = (activations[part] for part in split_pair(name))
+            grams[name] = self.gram(layer, other=other[0]) if other else self.gram(layer)
+        return grams
 
     def content_targets(self, content: Tensor) -> dict[str, Tensor]:
-        """The photo's activations in the content layers; no layer beyond them is computed."""
+        """The photo's activations in the content layers; no layer beyond them is computed.
+
+        Raises:
+            InputError: the photo is too small for the loss's layers.
+        """
+        self.network.check_size(content, [*self.content_layers, *self._layers()], "photo")
         if not self.content_layers:
             return {}
         with torch.no_grad():
@@ -165,15 +297,15 @@ class PerceptualLoss(nn.Module):
             stylized: RGB (B, 3, H, W) in [0,1].
             targets: what :meth:`content_targets` gave for the photos.
         """
-        layers = list(dict.fromkeys(chain(self.content_layers, self.style_layers)))
+        layers = list(dict.fromkeys([*self.content_layers, *self._layers()]))
         activations = self.network(stylized, layers) if layers else {}
         terms = {}
         for layer, weight in self.content_layers.items():
             error = self.content_error(activations[layer], targets[layer])
             terms[f"content/{layer}"] = weight * error.mean()
-        for layer, weight in self.style_layers.items():
-            gram, target = self.gram(activations[layer]), self.target_grams[layer]
-            terms[f"style/{layer}"] = weight * self.style_error(gram, target).mean()
+        for layer, gram in self._grams(activations).items():
+            error = self.style_error(gram, self.target_grams[layer])
+            terms[f"style/{layer}"] = self.style_layers[layer] * error.mean()
         if self.total_variation_weight:
             variation = self.variation(stylized).mean()
             terms["total_variation"] = self.total_variation_weight * variation
@@ -182,3 +314,15 @@ class PerceptualLoss(nn.Module):
 
 def _times(weight: float, layers: Mapping[str, float]) -> dict[str, float]:
     return {layer: weight * w for layer, w in layers.items() if weight * w}
+
+
+def _normalized(blend: Sequence[float] | None, num_styles: int) -> list[float]:
+    shares = [1.0] * num_styles if blend is None else list(blend)
+    if len(shares) != num_styles:
+        raise InputError(
+            f"style.blend={shares} has {len(shares)} weights for {num_styles} style images: give "
+            "one for each"
+        )
+    if num_styles and not (min(shares) >= 0 and sum(shares) > 0):
+        raise InputError(f"style.blend={shares}: weights must be ≥ 0 and one of them > 0")
+    return [share / sum(shares) for share in shares]
