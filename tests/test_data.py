@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from allaprima.data import PhotoDataModule
+from allaprima.data import CanvasDataModule, PhotoDataModule
 from allaprima.errors import InputError
 from allaprima.lightning import pl
 from allaprima.photos import (
@@ -396,3 +396,47 @@ def test_the_stream_of_the_development_photos_is_full_of_colour(shared):
     images, broken = zip(*(dataset[position] for position in range(24)), strict=True)
     assert not any(broken)
     assert torch.stack(images).float().std() > 30
+
+
+# --- few photos, or none
+
+
+def test_some_of_the_photos_are_trained_on(photos):
+    data = module(photos, num_train_photos=3, batch_size=3)
+    assert data.num_train == 3
+    assert {n for batch in stream(data, 4) for n in numbers(batch)} == {0, 1, 2}
+    assert module(photos, num_train_photos=None).num_train == 12
+    held_out = PhotoDataModule(photos, num_val=4, num_train_photos=8, num_workers=0)
+    assert not {*held_out.train_photos} & {*held_out.val_photos}
+    with pytest.raises(InputError, match="num_train_photos=13, but there are 12"):
+        module(photos, num_train_photos=13)
+    with pytest.raises(InputError, match="num_train_photos=0 must be"):
+        module(photos, num_train_photos=0)
+
+
+def test_canvases_are_white_and_without_end():
+    data = CanvasDataModule(crop_px=32, batch_size=3, num_val=5)
+    batches = list(itertools.islice(data.train_dataloader(), 50))
+    for batch in (*batches[::7], *(data.on_after_batch_transfer(b, 0) for b in batches[:1])):
+        assert torch.equal(batch, torch.ones(3, 3, 32, 32))
+    [validation] = data.val_dataloader()
+    assert torch.equal(validation, torch.ones(5, 3, 32, 32))
+    assert data.on_after_batch_transfer(validation, 0).is_contiguous(
+        memory_format=torch.channels_last
+    )
+    [canvas] = data.fixed_photos(3)
+    assert torch.equal(canvas, torch.ones(3, 32, 32))
+
+
+def test_canvases_draw_no_random_numbers():
+    data = CanvasDataModule(crop_px=16)
+    state = torch.get_rng_state()
+    next(iter(data.train_dataloader()))
+    next(iter(data.val_dataloader()))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("option", ["crop_px", "batch_size", "num_val"])
+def test_a_canvas_out_of_range(option):
+    with pytest.raises(InputError, match=f"{option}=0 must be a whole number"):
+        CanvasDataModule(**{option: 0})

@@ -1,6 +1,5 @@
-"""Painting photos: pixels, plans of files, and the command itself."""
+"""Painting photos and textures: pixels, and the command itself."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -19,8 +18,9 @@ from allaprima import weights
 from allaprima.entrypoints.stylize import app
 from allaprima.errors import InputError
 from allaprima.generators.johnson import JohnsonGenerator
-from allaprima.images import Picture, read_picture
-from allaprima.stylize import Stylizer, choose_device, plan_outputs, stylize
+from allaprima.generators.ulyanov import UlyanovGenerator
+from allaprima.images import Picture, read_picture, to_uint8
+from allaprima.stylize import Stylizer, choose_device, paint_texture, stylize
 from allaprima.weights import load_generator, save_generator
 
 SCRIPT = Path(__file__).parents[1] / "scripts/stylize.py"
@@ -42,17 +42,27 @@ def wave(tmp_path_factory):
     return file
 
 
+@pytest.fixture
+def pebbles(tmp_path_factory):
+    """A file of a generator of textures, of at least 5 px."""
+    file = tmp_path_factory.mktemp("generators") / "pebbles.safetensors"
+    save_generator(file, UlyanovGenerator(False, 3, 4, padding="circular"), METADATA)
+    return file
+
+
+@pytest.fixture
+def noisy(tmp_path_factory):
+    """A file of a generator that paints photos with noise."""
+    file = tmp_path_factory.mktemp("generators") / "noisy.safetensors"
+    save_generator(file, UlyanovGenerator(True, 3, 4), METADATA)
+    return file
+
+
 def save_photo(file, width=33, height=21, mode="RGB"):
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, len(mode)), np.uint8)
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels.squeeze()).save(file)
     return Path(file)
-
-
-def touch(*files):
-    for file in map(Path, files):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
 
 
 def command(*arguments):
@@ -64,10 +74,6 @@ def command(*arguments):
 
 def files_in(folder="."):
     return sorted(str(f.relative_to(folder)) for f in Path(folder).rglob("*") if f.is_file())
-
-
-def paths(*pairs):
-    return [(Path(a), Path(b)) for a, b in pairs]
 
 
 # Pixels
@@ -156,105 +162,78 @@ def test_devices():
             choose_device(name)
 
 
-# Plans
+class Doubling(torch.nn.Module):
+    """Super-resolution by repeating pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, photo):
+        return self.weight * photo.repeat_interleave(2, 2).repeat_interleave(2, 3)
 
 
-def test_a_painting_lies_beside_its_photo():
-    touch("a.jpg", "in/b.PNG", "c.webp", "d.jpeg", "e.gif", "f.tar.tiff", "g")
-    photos = [Path(f) for f in files_in()]
-    assert plan_outputs(photos, None, "wave") == paths(
-        ("a.jpg", "a_wave.jpg"),
-        ("c.webp", "c_wave.webp"),
-        ("d.jpeg", "d_wave.jpeg"),
-        ("e.gif", "e_wave.png"),
-        ("f.tar.tiff", "f.tar_wave.png"),
-        ("g", "g_wave.png"),
-        ("in/b.PNG", "in/b_wave.PNG"),
-    )
+def test_alpha_grows_with_a_larger_painting(wave):
+    stylizer = Stylizer(wave, device="cpu")
+    stylizer.generator = Doubling()
+    rgb, alpha = np.random.rand(20, 24, 3).astype(np.float32), np.zeros((20, 24), np.float32)
+    alpha[:, 12:] = 1
+    painted = stylizer.paint(Picture(rgb, alpha))
+    assert painted.rgb.shape == (40, 48, 3)
+    assert painted.alpha.shape == (40, 48)
+    assert np.array_equal(painted.alpha.round(), alpha.repeat(2, 0).repeat(2, 1))
+    assert stylizer.paint(Picture(rgb, None)).alpha is None
+    image = Image.fromarray(np.dstack([to_uint8(rgb), to_uint8(alpha)]))
+    larger = stylizer(image)
+    assert (larger.size, larger.mode) == ((48, 40), "RGBA")
+    assert np.abs(np.asarray(larger)[..., 3] / 255 - painted.alpha).max() <= 0.51 / 255
+    assert np.array_equal(np.asarray(larger)[::2, ::2, :3], to_uint8(rgb))
 
 
-def test_a_folder_is_mirrored_beside_itself_or_in_the_output():
-    touch("in/a.jpg", "in/deep/er/b.bmp", "in/notes.txt", "c.png")
-    beside = paths(("in/a.jpg", "in_wave/a.jpg"), ("in/deep/er/b.bmp", "in_wave/deep/er/b.png"))
-    assert plan_outputs([Path("in")], None, "wave") == beside
-    out = paths(("in/a.jpg", "out/a.jpg"), ("in/deep/er/b.bmp", "out/deep/er/b.png"))
-    assert plan_outputs([Path("in")], Path("out"), "wave") == out
-    both = [Path("in"), Path("c.png")]
-    assert plan_outputs(both, Path("out"), "wave") == paths(
-        ("in/a.jpg", "out/in/a.jpg"),
-        ("in/deep/er/b.bmp", "out/in/deep/er/b.png"),
-        ("c.png", "out/c.png"),
-    )
+# Textures and noise
 
 
-def test_the_current_folder_has_a_name(folder, monkeypatch):
-    touch("in/a.jpg")
-    monkeypatch.chdir("in")
-    assert plan_outputs([Path()], None, "wave") == [(Path("a.jpg"), folder / "in_wave/a.jpg")]
+def test_a_texture_is_what_the_generator_makes_of_noise(pebbles):
+    generator, _ = load_generator(pebbles)
+    generator.noise_seed = 7
+    expected = generator(torch.ones(1, 3, 21, 33))[0].permute(1, 2, 0).numpy()
+    painted = Stylizer(pebbles, "cpu", seed=7).texture(33, 21)
+    assert painted.alpha is None
+    np.testing.assert_allclose(painted.rgb, expected, atol=1e-5)
+    assert np.array_equal(Stylizer(pebbles, "cpu", seed=7).texture(33, 21).rgb, painted.rgb)
+    assert np.abs(Stylizer(pebbles, "cpu").texture(33, 21).rgb - painted.rgb).max() > 0.01
 
 
-def test_an_output_named_like_a_picture_is_a_file():
-    touch("a.jpg", "b.jpg")
-    a, b = Path("a.jpg"), Path("b.jpg")
-    assert plan_outputs([a], Path("new/x.png"), "wave") == [(a, Path("new/x.png"))]
-    assert plan_outputs([a], Path("new"), "wave") == [(a, Path("new/a.jpg"))]
-    Path("folder.png").mkdir()
-    assert plan_outputs([a, b], Path("folder.png"), "wave")[1] == (b, Path("folder.png/b.jpg"))
+def test_without_noise_the_seed_is_nothing(noisy):
+    picture = Picture(np.random.rand(20, 24, 3).astype(np.float32), None)
+
+    def painted(seed=None, noise=None):
+        return Stylizer(noisy, "cpu", seed, noise).paint(picture).rgb
+
+    assert np.array_equal(painted(), painted(0, 1.0))
+    assert np.abs(painted() - painted(1)).max() > 0.01
+    assert np.array_equal(painted(0, 0.0), painted(1, 0.0))
 
 
-def test_what_lies_in_the_output_is_not_painted_again():
-    touch("in/a.jpg", "in/out/a.jpg")
-    plan = plan_outputs([Path("in")], Path("in/out"), "wave", overwrite=True)
-    assert plan == paths(("in/a.jpg", "in/out/a.jpg"))
+def test_noise_out_of_its_range_is_told(wave, noisy):
+    for options in ({"seed": 1}, {"noise": 0.0}):
+        with pytest.raises(InputError, match=r"has no noise.*leave --seed and --noise out"):
+            Stylizer(wave, "cpu", **options)
+    for seed in (-1, 2**63):
+        with pytest.raises(InputError, match=f"seed {seed} must be a whole number from 0"):
+            Stylizer(noisy, "cpu", seed=seed)
+    for noise in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(InputError, match=f"noise {noise} must be a number from 0"):
+            Stylizer(noisy, "cpu", noise=noise)
 
 
-def test_a_photo_given_twice_is_painted_once():
-    touch("a.jpg")
-    assert plan_outputs([Path("a.jpg"), Path("./a.jpg")], None, "wave") == paths(
-        ("a.jpg", "a_wave.jpg")
-    )
+class HungryForNoise(Hungry):
+    photo = False
 
 
-MISTAKES = {
-    "missing": (["nix.jpg", "a.jpg"], None, r"nix\.jpg: no such photo or folder"),
-    "empty folder": (["texts"], None, "no picture in texts; pictures end in .jpg"),
-    "many to a file": (["a.jpg", "b.jpg"], "x.png", r"x\.png is one file"),
-    "folder to a file": (["in"], "x.png", r"x\.png is one file"),
-    "unknown format": (["a.jpg"], "x.tiff", r"x\.tiff: pictures are written as"),
-    "itself": (["a.jpg"], "a.jpg", r"a\.jpg is itself a photo to paint"),
-    "itself by another way": (["a.jpg"], "in/../a.jpg", "is itself a photo"),
-    "folder to itself": (["in"], "in", r"in.a\.jpg is itself a photo"),
-    "another photo": (["a.jpg", "a_wave.jpg"], None, r"a_wave\.jpg is itself a photo"),
-    "two to one": (["a.jpg", "in/a.jpg"], "out", r"a\.jpg and in.a\.jpg would both .* out.a\.jpg"),
-    "two formats to one": (
-        ["c.bmp", "c.gif"],
-        None,
-        r"c\.bmp and c\.gif would both .* c_wave\.png",
-    ),
-    "existing": (["many"], "done", r"kept unless .*--overwrite: done.0\.png.* and 6 more$"),
-    "under a file": (["a.jpg"], "b.jpg/out", r"b\.jpg is not a folder"),
-}
-
-
-@pytest.mark.parametrize(("inputs", "output", "problem"), MISTAKES.values(), ids=MISTAKES)
-def test_mistakes_are_told_before_any_work(inputs, output, problem):
-    touch("a.jpg", "a_wave.jpg", "b.jpg", "in/a.jpg", "texts/a.txt", "c.bmp", "c.gif")
-    touch(*(f"{folder}/{i}.png" for folder in ("many", "done") for i in range(9)))
-    before = files_in()
-    with pytest.raises(InputError, match=problem):
-        plan_outputs([Path(i) for i in inputs], output and Path(output), "wave")
-    assert files_in() == before
-
-
-@pytest.mark.skipif(getattr(os, "geteuid", int)() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written_is_told_before_any_work():
-    touch("in/a.jpg")
-    Path("in").chmod(0o555)
-    try:
-        with pytest.raises(InputError, match="not a folder that you may change"):
-            plan_outputs([Path("in/a.jpg")], None, "wave")
-    finally:
-        Path("in").chmod(0o755)
+def test_a_texture_too_large_for_the_memory_is_refused():
+    with pytest.raises(InputError, match=r"30 × 20 px need more memory .* smaller texture"):
+        paint_texture(HungryForNoise(), 30, 20)
 
 
 # The command
@@ -334,6 +313,58 @@ def test_mistakes_in_the_command_end_it_with_a_sentence(wave):
     for arguments in (["a.png"], ["-c", wave], ["a.png", "-c", wave, "--device", "tpu"]):
         assert command(*arguments)[0] == 2
     assert files_in() == ["a.png", "false.safetensors"]
+
+
+def test_a_texture_of_any_size_is_painted(pebbles):
+    assert command("--texture", "33x21", "-c", pebbles) == (0, "Wrote pebbles_texture.png\n")
+    first = read_picture("pebbles_texture.png")
+    assert first.rgb.shape == (21, 33, 3)
+    same = ["--texture", "33X21", "--seed", "0", "--noise", "1", "-c", pebbles, "-o", "same.webp"]
+    assert command(*same) == (0, "Wrote same.webp\n")
+    other = ["--texture", "33×21", "--seed", "7", "-c", pebbles, "-o", "out"]
+    assert command(*other) == (0, f"Wrote {Path('out/pebbles_texture.png')}\n")
+    assert not np.array_equal(read_picture("out/pebbles_texture.png").rgb, first.rgb)
+    status, output = command("--texture", "33x21", "-c", pebbles)
+    assert (status, "pebbles_texture.png exists already and is kept" in output) == (1, True)
+    assert command("--texture", "40x21", "-c", pebbles, "--overwrite")[0] == 0
+    assert read_picture("pebbles_texture.png").rgb.shape == (21, 40, 3)
+
+
+def test_noise_is_chosen_in_the_command(noisy):
+    save_photo("a.png")
+    for i, options in enumerate((["--seed", "1"], [], ["--seed", "1", "--noise", "0"])):
+        assert command("a.png", "-c", noisy, "-o", f"{i}.png", *options)[0] == 0
+    a, b, c = (Path(f"{i}.png").read_bytes() for i in range(3))
+    assert len({a, b, c}) == 3
+
+
+def test_what_does_not_go_with_a_texture_is_told(wave, pebbles):
+    save_photo("a.png")
+    for arguments, problem in (
+        (["a.png", "--texture", "40x40", "-c", pebbles], "--texture 40x40 is painted without"),
+        (["--texture", "40x40", "-c", wave], "this generator paints photos, no textures"),
+        (["a.png", "-c", pebbles], "this generator paints textures from noise, no photos"),
+        (["a.png", "-c", wave, "--seed", "7"], "this generator has no noise"),
+        (["a.png", "-c", wave, "--noise", "0"], "this generator has no noise"),
+        (["--texture", "40x4", "-c", pebbles], "texture of 40×4 px; each side must be ≥ 5 px"),
+        (["--texture", "0x40", "-c", pebbles], "texture of 0×40 px"),
+        (["--texture", "40", "-c", pebbles], "--texture 40 is no size; write WIDTHxHEIGHT"),
+        (["--texture", "-4x40", "-c", pebbles], "--texture -4x40 is no size"),
+        (["--texture", "40x40x3", "-c", pebbles], "--texture 40x40x3 is no size"),
+        (["--texture", "40x40", "-c", pebbles, "--seed", "-1"], "seed -1 must be"),
+        (["--texture", "40x40", "-c", pebbles, "-o", "a.tiff"], "a.tiff: pictures are written as"),
+    ):
+        status, output = command(*arguments)
+        assert (status, output.startswith(f"error: {problem}")) == (1, True), output
+        assert output.count("\n") == 1
+    assert files_in() == ["a.png"]
+
+
+def test_help_tells_of_textures():
+    status, output = command("--help")
+    assert status == 0
+    for word in ("--texture", "WIDTHxHEIGHT", "--seed", "--noise"):
+        assert word in output
 
 
 # The script, as a process

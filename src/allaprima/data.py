@@ -1,9 +1,9 @@
-"""The Lightning module that serves photos: training stream, validation photos, position."""
+"""The Lightning modules that serve photos (stream, validation, position) or white canvases."""
 
 import logging
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from allaprima.errors import InputError
 from allaprima.lightning import pl
@@ -38,6 +38,7 @@ class PhotoDataModule(pl.LightningDataModule):
             take turns), and takes no more than 8, which read over a thousand photos a second.
         seed: of the order, the crops and the choice of what is held out.
         root: where the photos are from; recorded only.
+        num_train_photos: train on the first so many photos alone; None takes all.
 
     Raises:
         InputError: a number out of its range, or too few photos.
@@ -53,6 +54,7 @@ class PhotoDataModule(pl.LightningDataModule):
         num_workers: int | Literal["auto"] = "auto",
         seed: int = 0,
         root: str | Path | None = None,
+        num_train_photos: int | None = None,
     ):
         super().__init__()
         train_photos = list(dict.fromkeys(train_photos))  # a double might be held out once alone
@@ -66,6 +68,14 @@ class PhotoDataModule(pl.LightningDataModule):
             train_photos, val_photos = _hold_out(train_photos, num_val, seed)
         if not train_photos or not val_photos:
             raise InputError("there must be photos to train on and photos to validate on")
+        if num_train_photos is not None:
+            _check("num_train_photos", num_train_photos, 1)
+            if num_train_photos > len(train_photos):
+                raise InputError(
+                    f"num_train_photos={num_train_photos}, but there are {len(train_photos)}: give "
+                    "more photos, or null to train on all"
+                )
+            train_photos = train_photos[:num_train_photos]
         self.train_photos, self.val_photos = train_photos, val_photos
         self.crop_px, self.batch_size, self.num_val = crop_px, batch_size, num_val
         self.num_workers, self.seed, self.root = num_workers, seed, root
@@ -151,6 +161,52 @@ class PhotoDataModule(pl.LightningDataModule):
     @cached_property
     def _validation(self) -> FixedPhotos:
         return FixedPhotos(self.val_photos, self.crop_px, self.num_val)
+
+
+class CanvasDataModule(pl.LightningDataModule):
+    """White canvases (B, 3, crop, crop), without end: for generators that paint without a photo.
+
+    Args:
+        crop_px: side of a canvas.
+        batch_size: canvases per step and process.
+        num_val: canvases to validate on.
+        seed: recorded only: what differs between two canvases is the generator's noise.
+
+    Raises:
+        InputError: a number out of its range.
+    """
+
+    def __init__(self, crop_px: int = 256, batch_size: int = 16, num_val: int = 4, seed: int = 0):
+        super().__init__()
+        _check("crop_px", crop_px, 16, multiple_of=4)
+        _check("batch_size", batch_size, 1)
+        _check("num_val", num_val, 1)
+        self.crop_px, self.batch_size, self.num_val, self.seed = crop_px, batch_size, num_val, seed
+        self.canvas = torch.ones(3, crop_px, crop_px)
+
+    def fixed_photos(self, num_photos: int) -> list[Tensor]:
+        """One canvas, RGB (3, crop, crop) of ones: all are alike, and so are their paintings."""
+        return [self.canvas][:num_photos]
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        return DataLoader(_Endless(self.canvas), self.batch_size, generator=torch.Generator())
+
+    def val_dataloader(self) -> DataLoader[Tensor]:
+        # In one batch, for within a batch no two images have the same noise.
+        canvases: Any = [self.canvas] * self.num_val
+        return DataLoader(canvases, self.num_val, generator=torch.Generator())
+
+    def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> Tensor:
+        return batch.to(memory_format=torch.channels_last)
+
+
+class _Endless(IterableDataset[Tensor]):
+    def __init__(self, item: Tensor):
+        self.item = item
+
+    def __iter__(self) -> Iterator[Tensor]:
+        while True:
+            yield self.item
 
 
 def _num_cores() -> int:

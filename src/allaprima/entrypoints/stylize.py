@@ -1,9 +1,10 @@
-"""stylize.py: paint photos and folders of photos with a trained generator."""
+"""stylize.py: paint photos, folders of photos, or textures with a trained generator."""
 
 import os
+import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from allaprima.errors import InputError
 from allaprima.images import read_picture, write_picture
-from allaprima.stylize import Stylizer, plan_outputs
+from allaprima.outputs import plan_outputs, plan_texture
+from allaprima.stylize import Stylizer, check_takes_photos
 from allaprima.weights import find_generator, list_generators, read_metadata
 
 INTERRUPTED = 130  # the shell's status of a command that Ctrl-C ended
@@ -48,18 +50,36 @@ def show_styles(wanted: bool) -> None:
 
 @app.command()
 def stylize(
-    photos: Annotated[list[Path], typer.Argument(help="Photos and folders of photos.")],
     checkpoint: Annotated[
         str,
         typer.Option("--checkpoint", "-c", help="A shipped style's name, or a generator's file."),
     ],
+    photos: Annotated[
+        list[Path] | None, typer.Argument(help="Photos and folders of photos.")
+    ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="A file for one photo, else a folder."),
+        typer.Option("--output", "-o", help="A file for one picture, else a folder."),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace paintings that exist.")
     ] = False,
+    texture: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WIDTHxHEIGHT",
+            help="Paint a texture of this size instead of photos, with a generator of textures.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Of the noise, where a generator has any: another seed, another picture."
+        ),
+    ] = None,
+    noise: Annotated[
+        float | None, typer.Option(help="Strength of the noise: 0 is none, 1 as in training.")
+    ] = None,
     device: Annotated[Device, typer.Option(help="What computes.")] = Device.AUTO,
     list_: Annotated[
         bool,
@@ -70,21 +90,58 @@ def stylize(
 
     Without --output, photo.jpg becomes photo_STYLE.jpg, and a folder becomes FOLDER_STYLE.
     A photo that cannot be painted is reported, the rest go on, and the exit status is 1.
+
+    With --texture 1024x768 there are no photos, and the picture is STYLE_texture.png. One seed
+    and size always give the same.
     """
+    if not photos and texture is None:
+        raise typer.BadParameter("name photos to paint, or a size: --texture 1024x768")
     try:
         generator = find_generator(checkpoint)
-        plan = plan_outputs(photos, output, generator.stem, overwrite=overwrite)
-        raise typer.Exit(paint(generator, plan, device, overwrite))
+        options = {"device": device, "seed": seed, "noise": noise}
+        if photos and texture is not None:
+            raise InputError(
+                f"--texture {texture} is painted without photos; leave one of them out"
+            )
+        if texture is not None:
+            size = parse_size(texture)
+            file = plan_texture(output, generator.stem, overwrite=overwrite)
+            painted = Stylizer(generator, **options).texture(*size)
+            write_picture(file, painted, overwrite=overwrite)
+            report([file])
+            return
+        plan = plan_outputs(photos or [], output, generator.stem, overwrite=overwrite)
+        raise typer.Exit(paint(generator, plan, overwrite, **options))
     except InputError as error:
         console.print(f"error: {error}")
         raise typer.Exit(1) from None
 
 
-def paint(generator: Path, plan: list[tuple[Path, Path]], device: str, overwrite: bool) -> int:
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height of "1024x768".
+
+    Raises:
+        InputError: anything else.
+    """
+    match = re.fullmatch(r"(\d{1,9})[xX×](\d{1,9})", text.strip())
+    if not match:
+        raise InputError(
+            f"--texture {text} is no size; write WIDTHxHEIGHT in pixels, such as 1024x768"
+        )
+    return int(match[1]), int(match[2])
+
+
+def paint(generator: Path, plan: list[tuple[Path, Path]], overwrite: bool, **options: Any) -> int:
     """Paint all the photos of a plan and say what was written.
+
+    Args:
+        options: of the :class:`Stylizer`.
 
     Returns:
         The exit status: 0, or 1 if a photo failed, or 130 after Ctrl-C.
+
+    Raises:
+        InputError: not a generator of photos, or an option that is not for it.
     """
     written: list[Path] = []
     num_failed = 0
@@ -92,7 +149,8 @@ def paint(generator: Path, plan: list[tuple[Path, Path]], device: str, overwrite
     columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left")
     hidden = len(plan) == 1 or not console.is_terminal
     try:
-        stylizer = Stylizer(generator, device)
+        stylizer = Stylizer(generator, **options)
+        check_takes_photos(stylizer.generator)
         with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
             for photo, painted in progress.track(plan):
                 try:

@@ -1,0 +1,99 @@
+"""Which file each photo, or a texture, is painted into; told to be impossible before any work."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from allaprima.errors import InputError
+from allaprima.images import READ_SUFFIXES, WRITE_FORMATS, check_writable, find_pictures
+from allaprima.weights import some_of
+
+
+def plan_outputs(
+    inputs: Sequence[Path], output: Path | None, style: str, *, overwrite: bool = False
+) -> list[tuple[Path, Path]]:
+    """Pairs of a photo and the file to paint it into.
+
+    Without ``output``, ``photo.jpg`` becomes ``photo_STYLE.jpg`` beside it, and a folder is
+    mirrored in ``FOLDER_STYLE`` beside it. ``output`` is a file, if it is named like a picture
+    and there is one photo, else a folder that keeps the photos' names; with several inputs, each
+    input folder has a folder of its own there. JPEG, PNG and WebP stay what they are, others
+    become PNG. Pictures in the output folder are not photos to paint.
+
+    Raises:
+        InputError: a photo is missing, there is none at all, or an output would be written twice,
+            over a photo, over an existing file (unless ``overwrite``) or where it cannot be.
+    """
+    to_file = output is not None and _is_file(output)
+    if to_file and (len(inputs) > 1 or inputs[0].is_dir()):
+        raise InputError(f"--output {output} is one file, for one photo; name a folder instead")
+    plan: dict[Path, Path] = {}
+    for path in inputs:
+        if path.is_dir():
+            plan |= _mirror(path, output, style, alone=len(inputs) == 1)
+        elif not path.exists():
+            raise InputError(f"{path}: no such photo or folder")
+        elif output is None:
+            plan[path] = path.with_name(f"{path.stem}_{style}{_suffix(path)}")
+        else:
+            plan[path] = output if to_file else output / f"{path.stem}{_suffix(path)}"
+    if not plan:
+        raise InputError(
+            f"no picture in {some_of(inputs)}; pictures end in {', '.join(READ_SUFFIXES)}"
+        )
+    _check_plan(plan, overwrite)
+    return list(plan.items())
+
+
+def plan_texture(output: Path | None, style: str, *, overwrite: bool = False) -> Path:
+    """The file to paint a texture into: ``STYLE_texture.png`` here, or in ``output`` if a folder.
+
+    Raises:
+        InputError: it cannot be written, or exists already (unless ``overwrite``).
+    """
+    file = Path(f"{style}_texture.png")
+    if output is not None:
+        file = output if _is_file(output) else output / file
+    check_writable(file, overwrite=overwrite)
+    return file
+
+
+def _is_file(output: Path) -> bool:
+    return not output.is_dir() and output.suffix.lower() in READ_SUFFIXES
+
+
+def _mirror(
+    folder: Path, output: Path | None, style: str, alone: bool
+) -> Iterator[tuple[Path, Path]]:
+    named = folder if folder.name not in ("", "..") else folder.resolve()
+    if output is None:
+        output = named.parent / f"{named.name}_{style}"
+    elif not alone:
+        output = output / named.name
+    own = output.resolve()
+    for photo in find_pictures(folder):
+        if own == folder.resolve() or own not in photo.resolve().parents:
+            inside = photo.relative_to(folder)
+            yield photo, output / inside.with_name(f"{photo.stem}{_suffix(photo)}")
+
+
+def _suffix(photo: Path) -> str:
+    return photo.suffix if photo.suffix.lower() in WRITE_FORMATS else ".png"
+
+
+def _check_plan(plan: dict[Path, Path], overwrite: bool) -> None:
+    photos = {photo.resolve() for photo in plan}
+    painted_from: dict[Path, Path] = {}
+    for photo, painted in plan.items():
+        real = painted.resolve()
+        if real in photos:
+            raise InputError(f"{painted} is itself a photo to paint; choose another --output")
+        if real in painted_from:
+            raise InputError(
+                f"{painted_from[real]} and {photo} would both be painted into {painted}; "
+                "paint them in two commands with different --output"
+            )
+        painted_from[real] = photo
+        check_writable(painted, overwrite=True)
+    existing = [painted for painted in plan.values() if painted.exists()]
+    if existing and not overwrite:
+        raise InputError(f"existing files are kept unless you say --overwrite: {some_of(existing)}")
