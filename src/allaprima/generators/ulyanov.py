@@ -27,7 +27,8 @@ class UlyanovGenerator(nn.Module):
     finer, with as many more channels; a 1×1 convolution to RGB. Instance norm: Ulyanov 2016b.
 
     Differs:
-        - The paper's last convolution gives the pixels; ours goes through ½ + ½·tanh to [0,1].
+        - The paper's last convolution gives the pixels, on 0–255; ours goes to [0,1] through
+          ½ + ½·tanh(x/4), of which the paper's steps of 0.1 do not leave the steep part at once.
         - Noise is uniform in [-½, ½], centred as the photo is, where the authors' code has [0,1]:
           the first biases make up for that, and noise can be scaled without a change of colour.
         - The coarse branch is normalised before its upsampling, not after: the same statistics
@@ -109,7 +110,7 @@ class UlyanovGenerator(nn.Module):
         for join, branch, level in zip(self.joins, self.branches[1:], z[1:], strict=True):
             x = join(x, branch(level))
         x = self.to_rgb(x)
-        return 0.5 + 0.5 * torch.tanh(x.float())  # bfloat16 has too few steps near white
+        return 0.5 + 0.5 * torch.tanh(x.float() / 4)  # bfloat16 has too few steps near white
 
     def draw_noise(self, batch: int, height: int, width: int) -> list[Tensor]:
         """Noise of every scale, coarsest first, (B, C, h, w) uniform in [-½, ½], on the CPU."""
