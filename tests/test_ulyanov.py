@@ -136,7 +136,7 @@ def test_it_is_the_network_of_the_paper(photo, norm, padding):
         painted = generator(given, noise)
         assert torch.equal(painted, generator(given))
     expected = by_the_book(generator, given, noise)
-    assert painted.std() > 0.05
+    assert painted.std() > 0.02
     torch.testing.assert_close(painted.double(), expected, rtol=0, atol=1e-5)
 
 

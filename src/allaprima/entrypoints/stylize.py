@@ -91,8 +91,8 @@ def stylize(
     Without --output, photo.jpg becomes photo_STYLE.jpg, and a folder becomes FOLDER_STYLE.
     A photo that cannot be painted is reported, the rest go on, and the exit status is 1.
 
-    With --texture 1024x768 there are no photos, and the picture is STYLE_texture.png. One seed
-    and size always give the same.
+    With --texture 1024x768 there are no photos, and the picture is STYLE_texture.png.
+    One seed and size always give the same.
     """
     if not photos and texture is None:
         raise typer.BadParameter("name photos to paint, or a size: --texture 1024x768")
