@@ -7,6 +7,7 @@ from torch import nn
 
 from allaprima.errors import InputError
 from allaprima.generators.johnson import JohnsonGenerator, ResidualBlock, reflect
+from allaprima.luminance import luminance
 
 SMALL = (4, 6, 8)
 NORMS, UPSAMPLINGS, PADDINGS = ("instance", "batch"), ("resize", "transposed"), ("layers", "start")
@@ -71,7 +72,7 @@ def test_a_photo_that_is_too_small(width, height):
         JohnsonGenerator(SMALL)(torch.rand(1, 3, height, width))
 
 
-@pytest.mark.parametrize("option", ["norm", "upsampling", "padding"])
+@pytest.mark.parametrize("option", ["norm", "upsampling", "padding", "input"])
 def test_an_unknown_option_names_the_choices(option):
     with pytest.raises(InputError, match=f"generator.{option}=none; choose one of [a-z]+, [a-z]+"):
         JohnsonGenerator(SMALL, **{option: "none"})
@@ -180,6 +181,36 @@ def test_reflect_is_numpys(pads, size):
     assert np.array_equal(reflect(images, left, right, top, bottom).numpy(), expected)
 
 
+# Colourisation
+
+
+@every_geometry
+def test_luminance_alone_is_read_and_kept(upsampling, padding):
+    generator = JohnsonGenerator(SMALL, 2, "batch", upsampling, padding, "luminance").eval()
+    randomize_batch_norm(generator)
+    photo = torch.rand(2, 3, 22, 25)
+    with torch.no_grad():
+        generator.to_rgb.weight.mul_(30)  # colours far beyond what RGB can show
+        painted = generator(photo)
+        assert torch.equal(generator(luminance(photo).expand_as(photo)), painted)
+    assert painted.min() >= 0
+    assert painted.max() <= 1
+    assert (painted - luminance(painted)).abs().max() > 0.1
+    torch.testing.assert_close(luminance(painted), luminance(photo), rtol=0, atol=1e-6)
+
+
+def test_colourisation_learns_a_colour():
+    """With all else given, a flat photo's colour is within reach of the last bias alone."""
+    generator = JohnsonGenerator(SMALL, 1, input="luminance")
+    photo = torch.tensor([0.6, 0.4, 0.3]).view(1, 3, 1, 1).expand(1, 3, 16, 16)
+    optimizer = torch.optim.Adam([generator.to_rgb.bias], lr=0.05)
+    for _ in range(60):
+        optimizer.zero_grad()
+        (generator(photo) - photo).square().sum().backward()
+        optimizer.step()
+    torch.testing.assert_close(generator(photo), photo, rtol=0, atol=0.01)
+
+
 # As a module
 
 
@@ -197,6 +228,7 @@ def test_gradients_reach_every_parameter(norm, upsampling, padding):
 @every_option
 def test_arguments_rebuild_the_module(norm, upsampling, padding):
     generator = JohnsonGenerator(SMALL, 2, norm, upsampling, padding)
+    assert generator.arguments["input"] == "rgb"
     twin = JohnsonGenerator(**generator.arguments)
     assert twin.arguments == generator.arguments
     assert str(twin) == str(generator)

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from allaprima.data import PhotoDataModule
 from allaprima.entrypoints.train import main
 from allaprima.lightning import pl
+from allaprima.photos import list_folder
 from allaprima.weights import load_generator
 
 ROOT = Path(__file__).parents[1]
@@ -85,6 +89,48 @@ def test_a_run_leaves_a_generator_a_card_a_picture_and_its_curves(train, tmp_pat
         assert name in scalars
     assert "validation/loss" in scalars
     assert {"style", "validation/photo_and_painting"} <= set(events.Tags()["images"])
+
+
+@pytest.mark.parametrize(
+    ("experiment", "name", "extra", "baseline"),
+    [
+        ("johnson2016", "starry_night", [], None),
+        ("johnson_instance_norm", "starry_night", [], None),
+        ("johnson2016_superres4", "superres4", ["generator.filters=4"], "bicubic"),
+        ("johnson2016_superres8", "superres8", ["generator.filters=4"], "bicubic"),
+        ("johnson2016_colorization", "colorization", [], "grey"),
+    ],
+)
+def test_johnsons_experiments(train, tmp_path, experiment, name, extra, baseline):
+    arguments = [f"experiment={experiment}", "loss_network=vgg19", "data.crop_px=48", *extra]
+    short = ["trainer.max_steps=2", "trainer.val_check_interval=1", "trainer.precision=32"]
+    status, said = train(*arguments, *short, "hydra.run.dir=run")
+    assert status == 0, said
+    file = tmp_path / f"run/{name}.safetensors"
+    assert f"run/{name}.safetensors" in said.strip().splitlines()[-1]
+    generator, metadata = load_generator(file)
+    metrics, card = metadata["metrics"], file.with_suffix(".md").read_text()
+    assert metrics["steps"] == 2
+    told = [f"{m}{of}" for m in ("psnr", "ssim") for of in ("", f"_{baseline}") if baseline]
+    scalars = read_events(tmp_path / "run").Tags()["scalars"]
+    for metric in told:
+        assert metrics[f"validation/{metric}"] > 0
+        assert f"validation/{metric} |" in card
+        assert f"validation/{metric}" in scalars
+    assert ("none" if baseline else "starry_night.png") in card
+    width = 48 * (3 if baseline else 2)
+    assert Image.open(file.with_suffix(".jpg")).size == (width, 2 * 48)
+    factor = metadata["arguments"].get("factor", 1)
+    assert generator(torch.rand(1, 3, 16, 17)).shape == (1, 3, 16 * factor, 17 * factor)
+    # The file's generator is the one that was measured, batch norm's statistics and all.
+    data = PhotoDataModule(list_folder(tmp_path / "photos"), crop_px=48, num_val=2)
+    photos = torch.stack(data.fixed_photos(2))
+    task = instantiate(OmegaConf.create(metadata["recipe"]).task)
+    given = task.input(photos)
+    again = task.metrics(generator(given), photos, given)
+    assert set(again) == set(told)
+    for metric, value in again.items():
+        assert value.item() == pytest.approx(metrics[f"validation/{metric}"], rel=1e-3), metric
 
 
 @pytest.mark.parametrize("name", ["starry_night.safetensors", "last.ckpt"])
@@ -196,6 +242,15 @@ def test_a_full_disk_is_told_plainly_and_loses_nothing(train, tmp_path, monkeypa
         (["style=starry_night", "+loss.content_layers.relu9_9=1"], ["relu9_9", "relu3_3"]),
         (["style=starry_night", "loss_network.weights=absent.pth"], ["absent.pth", "original"]),
         (["style=starry_night", "data.batch_size=0"], ["batch_size"]),
+        (["style=starry_night", "task=superresolution"], ["do not fit", "johnson_superres"]),
+        (
+            ["style=starry_night", "generator=johnson_superres", "data.crop_px=32"],
+            ["do not fit", "superresolution"],
+        ),
+        (
+            ["experiment=johnson2016_superres8", "loss_network=vgg19", "data.crop_px=100"],
+            ["100×100", "crop_px", "multiple of 8"],
+        ),
     ],
 )
 def test_bad_input_is_told_plainly(train, tmp_path, arguments, words):

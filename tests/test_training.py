@@ -1,11 +1,17 @@
-"""Schedules, moving average and durations by hand."""
+"""Schedules, moving average and durations by hand; the module's averages and its rehearsal."""
 
 import pytest
 import torch
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from allaprima.errors import InputError
+from allaprima.generators.johnson import JohnsonGenerator
+from allaprima.generators.johnson_superres import JohnsonSuperresolutionGenerator
+from allaprima.losses import PerceptualLoss
+from allaprima.tasks import Colorization, Stylization, SuperResolution, Task
 from allaprima.training import (
+    StyleTransferModule,
     _moving_average,
     constant,
     parse_duration,
@@ -52,3 +58,89 @@ def test_moving_average_starts_as_a_short_memory_and_ends_as_the_decay():
         decay = min(0.5, (1 + count) / (10 + count))
         expected = value if expected is None else decay * expected + (1 - decay) * value
         assert average.module.weight.item() == pytest.approx(expected)
+
+
+def make_module(vgg19, generator: nn.Module, average_decay: float, task: Task):
+    loss = PerceptualLoss(vgg19, None, {"relu1_2": 1.0}, {})
+    return StyleTransferModule(generator, loss, torch.optim.Adam, constant, average_decay, task)
+
+
+BATCH_NORM = [
+    (lambda: JohnsonGenerator((4, 4, 8), 1, norm="batch"), Stylization()),
+    (lambda: JohnsonGenerator((4, 4, 8), 1, norm="batch", input="luminance"), Colorization()),
+    (lambda: JohnsonSuperresolutionGenerator(4, 4, 1), SuperResolution(4)),
+]
+
+
+def steps(module: StyleTransferModule, num_steps: int):
+    """Training steps without Lightning; the module's state after each."""
+    optimizer = module.configure_optimizers()
+    for _ in range(num_steps):
+        photos = torch.rand(2, 3, 32, 32)
+        targets = module.loss.content_targets(photos)
+        terms = module.loss(module.generator(module.task.input(photos)), targets)
+        optimizer.zero_grad()
+        torch.stack(list(terms.values())).sum().backward()
+        optimizer.step()
+        module.average.update_parameters(module.generator)
+        yield {k: v.clone() for k, v in module.generator.state_dict().items()}
+
+
+@pytest.mark.parametrize(("make", "task"), BATCH_NORM)
+def test_no_average_is_the_generator_itself_batch_norm_and_all(vgg19, make, task):
+    module = make_module(vgg19, make(), 0, task)
+    for state in steps(module, 3):
+        for name, value in module.painter.state_dict().items():
+            assert torch.equal(value, state[name]), name
+    given = module.task.input(torch.rand(2, 3, 32, 32))
+    with torch.no_grad():
+        assert torch.equal(module.painter(given), module.generator.eval()(given))
+
+
+@pytest.mark.parametrize(("make", "task"), BATCH_NORM)
+def test_batch_norms_statistics_are_averaged_like_the_weights(vgg19, make, task):
+    module = make_module(vgg19, make(), 0.5, task)
+    expected = None
+    for count, state in enumerate(steps(module, 4)):
+        decay = min(0.5, (1 + count) / (10 + count)) if count else 0.0
+        expected = expected or state
+        expected = {
+            k: decay * expected[k] + (1 - decay) * v if v.is_floating_point() else v
+            for k, v in state.items()
+        }
+    statistics = [k for k in expected if "running" in k or "num_batches" in k]
+    assert statistics
+    for name, value in module.painter.state_dict().items():
+        torch.testing.assert_close(value, expected[name], msg=name)
+
+
+def test_painting_leaves_the_averaged_statistics_alone(vgg19):
+    make, task = BATCH_NORM[0]
+    module = make_module(vgg19, make(), 0.9, task).train()  # as Lightning does
+    before = {k: v.clone() for k, v in module.average.module.state_dict().items()}
+    module.painter(torch.rand(2, 3, 32, 32))
+    assert all(torch.equal(v, before[k]) for k, v in module.painter.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("generator", "task", "size_px", "words"),
+    [
+        (JohnsonGenerator((4, 4, 8), 1), SuperResolution(4), 64, "do not fit.*16×16"),
+        (JohnsonSuperresolutionGenerator(2, 4, 1), Stylization(), 32, "do not fit.*64×64"),
+        (JohnsonSuperresolutionGenerator(2, 4, 1), SuperResolution(4), 32, "do not fit.*16×16"),
+        (JohnsonSuperresolutionGenerator(8, 4, 1), SuperResolution(8), 36, "multiple of 8"),
+        (JohnsonSuperresolutionGenerator(8, 4, 1), SuperResolution(8), 32, "≥ 5 px"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_the_work_starts(vgg19, generator, task, size_px, words):
+    with pytest.raises(InputError, match=words):
+        make_module(vgg19, generator, 0, task).rehearse(size_px)
+
+
+@pytest.mark.parametrize(("make", "task"), BATCH_NORM)
+def test_a_rehearsal_changes_nothing(vgg19, make, task):
+    module = make_module(vgg19, make(), 0.9, task)
+    before, random = {k: v.clone() for k, v in module.state_dict().items()}, torch.get_rng_state()
+    module.rehearse(32)
+    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random)

@@ -214,7 +214,7 @@ class ProgressBar(callbacks.ProgressBar):
 
 
 class PictureGrid(pl.Callback):
-    """The style image once, and the fixed validation photos beside their stylised twins.
+    """The style images once, and the fixed validation photos beside what is made of them.
 
     Args:
         num_photos: rows of the grid.
@@ -225,7 +225,8 @@ class PictureGrid(pl.Callback):
         self.rows: list[Tensor] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._show(trainer, "style", pl_module.loss.style, 0)
+        for number, style in enumerate(pl_module.loss.styles):
+            self._show(trainer, "style", style, number)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.rows = []

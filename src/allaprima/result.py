@@ -57,7 +57,9 @@ def _before_after(module: StyleTransferModule, photos: list[Tensor]) -> np.ndarr
     rows = []
     for photo in photos:
         batch = photo[None].to(module.device, memory_format=torch.channels_last)
-        rows.append(torch.cat([photo, module.painter(batch)[0].float().cpu()], dim=-1))
+        given = module.task.input(batch)
+        panels = module.task.panels(module.painter(given), batch, given)
+        rows.append(torch.cat([panel[0].float().cpu() for panel in panels], dim=-1))
     return torch.cat(rows, dim=-2).permute(1, 2, 0).numpy()
 
 
@@ -69,9 +71,9 @@ def _model_card(
     metrics = "\n".join(f"| {k} | {_number(v)} |" for k, v in record["metrics"].items())
     return f"""# {style["title"]}
 
-A feed-forward style transfer generator{by}, trained with allaprima.
+A feed-forward generator{by}, trained with allaprima.
 
-![photos and the same photos painted]({picture.name})
+![photos and what it makes of them]({picture.name})
 
     python scripts/stylize.py PHOTO.jpg -c {generator.name}
 
@@ -79,19 +81,25 @@ A feed-forward style transfer generator{by}, trained with allaprima.
 |---|---|
 | file | `{generator.name}`, {generator.stat().st_size / 1e6:.2f} MB |
 | generator | {description["generator"]}, `{description["arguments"]}` |
-| style image | `{style["image"]}`, short side {style["size_px"] or "as it is"} |
+| style image | {_style_image(style)} |
 | licence | {style["licence"] or "not stated: that of the style image, which you chose"} |
 | command | `{record["command"]}` |
 | commit | {record["commit"]} |
 | software | {record["software"]} |
 {metrics}
 
-Losses are on photos that were not trained on, under the weights of the recipe:
+Losses and metrics are on photos that were not trained on, under the weights of the recipe:
 
 ```yaml
 {record["recipe"].strip()}
 ```
 """
+
+
+def _style_image(style: dict[str, Any]) -> str:
+    if not style["image"]:
+        return "none"
+    return f"`{style['image']}`, short side {style['size_px'] or 'as it is'}"
 
 
 def _number(value: Any) -> str:

@@ -49,7 +49,9 @@ class StyleTransferModule(pl.LightningModule):
     ):
         super().__init__()
         self.generator = generator.to(memory_format=torch.channels_last)  # pyright: ignore
-        self.average = AveragedModel(generator, multi_avg_fn=_moving_average(average_decay))
+        self.average = AveragedModel(
+            generator, multi_avg_fn=_moving_average(average_decay), use_buffers=True
+        )
         self.average.requires_grad_(False)
         self.loss, self.task = loss, task
         self.make_optimizer, self.schedule = optimizer, schedule
@@ -107,6 +109,23 @@ class StyleTransferModule(pl.LightningModule):
         values = {f"validation/{name}": value for name, value in values.items()}
         self.log_dict(values, batch_size=len(photos), sync_dist=True)
         return torch.cat([p.float() for p in self.task.panels(output, photos, given)], dim=-1)
+
+    def rehearse(self, size_px: int) -> None:
+        """Paint a black photo of that size.
+
+        Raises:
+            InputError: such photos are not for this task or generator, or the two do not fit.
+        """
+        photos = torch.zeros(1, 3, size_px, size_px)
+        with torch.no_grad():
+            height, width = self.painter(self.task.input(photos)).shape[-2:]
+        self.average.train()  # as it was: Lightning warns of modules that are not
+        if (height, width) != (size_px, size_px):
+            raise InputError(
+                f"generator and task do not fit: photos of {size_px}×{size_px} px come out as "
+                f"{width}×{height} px. For super-resolution, take generator=johnson_superres "
+                "task=superresolution with one factor in both; else task=stylization"
+            )
 
     def check_finite(self) -> None:
         """Raise FloatingPointError naming the step and the first term or weight not finite."""
@@ -193,10 +212,16 @@ def parse_duration(text: str | float) -> float:
 
 
 def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Exponential, but a plain mean at first, so that the start is forgotten in short runs."""
+    """Exponential, but a plain mean at first, so that the start is forgotten in short runs.
+
+    Batch norm's statistics are averaged too, for they are those of the weights; not its counts.
+    """
 
     @torch.no_grad()
     def update(averages: list[Tensor], values: list[Tensor], num_averaged: Tensor | int) -> None:
+        if not averages[0].is_floating_point():  # tensors come grouped by type
+            torch._foreach_copy_(averages, values)  # pyright: ignore
+            return
         count = int(num_averaged)
         weight = 1 - min(decay, (1 + count) / (10 + count))
         torch._foreach_lerp_(averages, values, weight)  # pyright: ignore

@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def train(cfg: DictConfig) -> None:
-    """Train one style as configured.
+    """Train one generator as configured.
 
     Raises:
         InputError: what the user gave cannot be trained on.
@@ -44,9 +44,10 @@ def train(cfg: DictConfig) -> None:
 
     run: Any = instantiate(cfg.run, _convert_="all")
     module, data, trainer = run["module"], run["data"], run["trainer"]
+    module.rehearse(data.crop_px)
     style: Any = OmegaConf.to_container(cfg.style, resolve=True)
     module.record = {
-        "style": {**style, "image": Path(style["image"]).name},  # no path of this machine
+        "style": {**style, "image": style["image"] and Path(style["image"]).name},  # no local path
         "recipe": recipe(cfg),
         "command": command(),
     }
@@ -86,7 +87,7 @@ def find_checkpoint(resume: str | None) -> Path | None:
 
 def recipe(cfg: DictConfig) -> str:
     """The part of the configuration that decides the result, as YAML, without local paths."""
-    groups = ("generator", "loss_network", "loss", "data", "optimizer", "schedule")
+    groups = ("task", "generator", "loss_network", "loss", "data", "optimizer", "schedule")
     chosen: Any = {group: OmegaConf.to_container(cfg[group], resolve=True) for group in groups}
     for told_elsewhere in ("network", "style"):
         del chosen["loss"][told_elsewhere]

@@ -1,18 +1,21 @@
 """Johnson's residual image-transform network, whole, on a page."""
 
-from typing import Literal
+from collections.abc import Collection
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from allaprima.errors import InputError
+from allaprima.luminance import luminance, with_luminance
 
 Mode = Literal["zeros", "reflect"]
 NORMS = {
     "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
     "batch": lambda channels: nn.BatchNorm2d(channels),
 }
+UPSAMPLINGS = ("resize", "transposed")
 
 
 class JohnsonGenerator(nn.Module):
@@ -30,6 +33,9 @@ class JohnsonGenerator(nn.Module):
         - ``padding="layers"`` reflects at every convolution; the paper ("start") reflects 40 px
           once, leaves the residual convolutions unpadded, and zero-pads the others.
         - Sizes not divisible by 4 are padded by reflection and cropped again.
+        - ``input="luminance"`` (colourisation, which the paper only names) reads no more than the
+          photo's luminance, and keeps it exactly: the network decides hue and saturation, the
+          latter within what RGB can show at that luminance.
 
     Args:
         filters: channels after each of the first three convolutions; the paper's.
@@ -37,6 +43,7 @@ class JohnsonGenerator(nn.Module):
         norm: "instance" or "batch" (the paper's).
         upsampling: "resize" or "transposed" (the paper's).
         padding: "layers" or "start" (the paper's).
+        input: "rgb" (the paper's) or "luminance".
 
     Raises:
         InputError: unknown option, or a photo under 16 px.
@@ -51,22 +58,24 @@ class JohnsonGenerator(nn.Module):
         norm: str = "instance",
         upsampling: str = "resize",
         padding: str = "layers",
+        input: str = "rgb",
     ):
         super().__init__()
-        for option, value, choices in (
+        check_options(
             ("norm", norm, NORMS),
-            ("upsampling", upsampling, ("resize", "transposed")),
+            ("upsampling", upsampling, UPSAMPLINGS),
             ("padding", padding, ("layers", "start")),
-        ):
-            if value not in choices:
-                raise InputError(f"generator.{option}={value}; choose one of {', '.join(choices)}")
+            ("input", input, ("rgb", "luminance")),
+        )
         self.arguments = {
             "filters": list(filters),
             "num_residual_blocks": num_residual_blocks,
             "norm": norm,
             "upsampling": upsampling,
             "padding": padding,
+            "input": input,
         }
+        self.colourizes = input == "luminance"
         # Each block loses 2 px a side, at a quarter of the resolution: 8 px of the photo.
         self.start_padding = 8 * num_residual_blocks if padding == "start" else 0
         mode: Mode = "zeros" if padding == "start" else "reflect"
@@ -92,13 +101,16 @@ class JohnsonGenerator(nn.Module):
         height, width = photo.shape[-2:]
         if min(height, width) < self.min_size_px:
             raise InputError(f"photo of {width}×{height} px; each side must be ≥ 16 px")
+        grey = luminance(photo) if self.colourizes else None
+        x = photo if grey is None else grey.expand_as(photo)
         margin = self.start_padding
-        x = reflect(photo, margin, margin + -width % 4, margin, margin + -height % 4)
+        x = reflect(x, margin, margin + -width % 4, margin, margin + -height % 4)
         x = self.down(x - 0.5)
         x = self.residual(x)
         x = self.up(x)
         x = self.to_rgb(x)[..., :height, :width]
-        return 0.5 + 0.5 * torch.tanh(x.float())  # bfloat16 has too few steps near white
+        x = 0.5 + 0.5 * torch.tanh(x.float())  # bfloat16 has too few steps near white
+        return x if grey is None else with_luminance(x, grey)
 
 
 class ConvNormReLU(nn.Sequential):
@@ -145,6 +157,14 @@ class Upsample(nn.Sequential):
         else:
             grow = (nn.ConvTranspose2d(num_in, num_out, 3, 2, 1, output_padding=1),)
         super().__init__(*grow, NORMS[norm](num_out), nn.ReLU())
+
+
+def check_options(*options: tuple[str, Any, Collection[Any]]) -> None:
+    """Raise InputError unless every (name, value, choices) has one of its choices."""
+    for name, value, choices in options:
+        if value not in choices:
+            listed = ", ".join(map(str, choices))
+            raise InputError(f"generator.{name}={value}; choose one of {listed}")
 
 
 def reflect(images: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
