@@ -1,5 +1,6 @@
 """Every file under configs/ composes and instantiates; a new one is tested by existing."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,13 @@ CHOICES = [
     if file.parent.name != "hydra"
 ]
 ROOTED = {"folder", "coco"}  # datasets that need data.root
+EXPERIMENTS = {  # by the program that the header names
+    file.stem: re.findall(rf"^# (\w+)\.py .*experiment={file.stem}\b", file.read_text(), re.M)[0]
+    for file in sorted((CONFIGS / "experiment").glob("*.yaml"))
+}
+TRAINED = [name for name, program in EXPERIMENTS.items() if program == "train"]
+OPTIMISED = [name for name, program in EXPERIMENTS.items() if program == "gatys"]
+VGG19 = "loss_network=vgg19"  # in the package; it has the layers that VGG-16 has
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +45,11 @@ def compose_train(*overrides: str):
     return compose("train", overrides=["output_dir=.", *overrides])
 
 
-@pytest.mark.parametrize(("group", "option"), CHOICES)
+def test_every_experiment_names_its_program():
+    assert set(EXPERIMENTS.values()) == {"train", "gatys"}
+
+
+@pytest.mark.parametrize(("group", "option"), [c for c in CHOICES if c[1] not in OPTIMISED])
 def test_every_choice_composes_and_resolves(group, option):
     needs = [f"{group}={option}"]
     if option in ROOTED:
@@ -52,8 +64,10 @@ def test_every_choice_composes_and_resolves(group, option):
 @pytest.mark.parametrize("option", [o for g, o in CHOICES if g == "generator"])
 def test_every_generator_keeps_size_and_range(option):
     generator = instantiate(compose_train(f"generator={option}").generator, _convert_="all")
-    painted = generator(torch.rand(1, 3, 24, 33))
-    assert painted.shape == (1, 3, 24, 33)
+    height, width = max(24, generator.min_size_px), 37
+    painted = generator(torch.rand(1, 3, height, width))
+    factor = getattr(generator, "factor", 1)
+    assert painted.shape == (1, 3, factor * height, factor * width)
     assert painted.min() >= 0
     assert painted.max() <= 1
 
@@ -68,6 +82,22 @@ def test_every_loss_takes_a_step(option):
     terms = loss(generator(photo), loss.content_targets(photo))
     torch.stack(list(terms.values())).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in generator.parameters())
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_training_experiment_takes_a_step(name):
+    cfg = compose_train(f"experiment={name}", VGG19, "data.crop_px=64")
+    generator = instantiate(cfg.generator, _convert_="all")
+    task, loss = instantiate(cfg.task), instantiate(cfg.loss, _convert_="all")
+    photos = torch.rand(2, 3, 64, 64)
+    optimizer = instantiate(cfg.optimizer)(generator.parameters())
+    before = [p.detach().clone() for p in generator.parameters()]
+    terms = loss(generator(task.input(photos)), loss.content_targets(photos))
+    torch.stack(list(terms.values())).sum().backward()
+    optimizer.step()
+    moved = [not torch.equal(a, b) for a, b in zip(before, generator.parameters(), strict=True)]
+    assert sum(moved) > 0.8 * len(moved)  # biases before a norm have no effect
+    assert all(p.isfinite().all() for p in generator.parameters())
 
 
 @pytest.mark.parametrize("option", [o for g, o in CHOICES if g == "style" and o != "custom"])

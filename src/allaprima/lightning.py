@@ -13,9 +13,10 @@ from pytorch_lightning.loggers import TensorBoardLogger  # noqa: E402
 from pytorch_lightning.plugins import TorchCheckpointIO  # noqa: E402
 
 # What is not news here: tips, "GPU available: False", few workers on a small machine, a run's
-# folder with a run's files in it. Other warnings and errors still show.
+# folder with a run's files in it, the averaged generator in evaluation mode. Other warnings and
+# errors still show.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-for message in ("does not have many workers", "exists and is not empty", "LeafSpec"):
+for message in ("does not have many workers", "is not empty", "LeafSpec", "in eval mode at the st"):
     warnings.filterwarnings("ignore", f".*{message}.*")
 
 __all__ = ["TensorBoardLogger", "TorchCheckpointIO", "callbacks", "pl"]

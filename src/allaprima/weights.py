@@ -242,8 +242,9 @@ def _build(name: Any, arguments: Any, num_tensors: int) -> "nn.Module":
     )
     try:
         for argument, value in {**arguments}.items():
-            # Whatever is counted has weights. A larger count is false, and takes long to build.
-            if argument.startswith("num_") and not 0 <= value <= num_tensors:
+            # A layer has weights. A larger count of them is false, and takes long to build.
+            counts_layers = argument.startswith("num_") and not argument.endswith("_channels")
+            if counts_layers and not 0 <= value <= num_tensors:
                 raise InputError(f"{argument}={value} in a file of {num_tensors} tensors")
         with torch.device("meta"):
             return generator_class(**arguments)
