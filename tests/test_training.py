@@ -46,6 +46,8 @@ def test_schedules_of_the_papers():
     assert constant(7, 0.7) == 1
     decayed = [step_decay(s, 0, factor=0.8, every_num_steps=2000) for s in (0, 1999, 2000, 4000)]
     assert decayed == pytest.approx([1, 1, 0.8, 0.64])
+    later = [step_decay(s, 0, 0.7, 200, first_step=1000) for s in (0, 999, 1000, 1199, 1200)]
+    assert later == pytest.approx([1, 1, 0.7, 0.7, 0.49])
 
 
 def test_moving_average_starts_as_a_short_memory_and_ends_as_the_decay():

@@ -48,7 +48,7 @@ def write_result(
     save_generator(generator, module.painter.cpu(), record, overwrite=True)
     description = describe_generator(module.generator)
     partial = card.with_suffix(".part")
-    partial.write_text(_model_card(record, description, generator, picture), encoding="utf-8")
+    partial.write_text(_model_card(record, description, generator, module.task.usage), encoding="utf-8")
     os.replace(partial, card)
     return generator
 
@@ -64,7 +64,7 @@ def _before_after(module: StyleTransferModule, photos: list[Tensor]) -> np.ndarr
 
 
 def _model_card(
-    record: dict[str, Any], description: dict[str, Any], generator: Path, picture: Path
+    record: dict[str, Any], description: dict[str, Any], generator: Path, usage: str
 ) -> str:
     style = record["style"]
     by = f" after {style['artist']}, {style['year']}" if style.get("artist") else ""
@@ -73,9 +73,9 @@ def _model_card(
 
 A feed-forward generator{by}, trained with allaprima.
 
-![photos and what it makes of them]({picture.name})
+![photos and what it makes of them]({generator.stem}.jpg)
 
-    python scripts/stylize.py PHOTO.jpg -c {generator.name}
+    python scripts/stylize.py {usage} -c {generator.name}
 
 | | |
 |---|---|

@@ -15,7 +15,13 @@ MAX_PSNR_DB = 100.0  # of a perfect copy, so that one flat photo does not make a
 
 
 class Task(Protocol):
-    """What training asks of a task; tensors are RGB (B, 3, H, W) in [0,1]."""
+    """What training asks of a task; tensors are RGB (B, 3, H, W) in [0,1].
+
+    Attributes:
+        usage: what stylize.py is to be called with.
+    """
+
+    usage: str
 
     def input(self, photos: Tensor) -> Tensor:
         """What the generator is given instead of the photos."""
@@ -33,6 +39,8 @@ class Task(Protocol):
 class Stylization:
     """Photo in, painting out. Source: Johnson 2016, section 4.1."""
 
+    usage = "PHOTO.jpg"
+
     def input(self, photos: Tensor) -> Tensor:
         return photos
 
@@ -41,6 +49,15 @@ class Stylization:
 
     def panels(self, output: Tensor, photos: Tensor, given: Tensor) -> list[Tensor]:
         return [photos, output]
+
+
+class Texture(Stylization):
+    """A canvas in, of which the size counts alone; a texture out. Source: Ulyanov 2016a."""
+
+    usage = "--texture 1024x768 --seed 7"
+
+    def panels(self, output: Tensor, photos: Tensor, given: Tensor) -> list[Tensor]:
+        return [output]
 
 
 class SuperResolution:
@@ -63,6 +80,8 @@ class SuperResolution:
     Raises:
         InputError: a number out of its range.
     """
+
+    usage = "PHOTO.jpg"
 
     def __init__(self, factor: int, blur_sigma: float = 1.0):
         if type(factor) is not int or factor < 2:
@@ -100,6 +119,8 @@ class Colorization:
 
     Source: Johnson 2016 names it as a task for perceptual losses (section 5), without a recipe.
     """
+
+    usage = "PHOTO.jpg"
 
     def input(self, photos: Tensor) -> Tensor:
         return luminance(photos).expand(-1, 3, -1, -1)

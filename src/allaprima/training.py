@@ -184,9 +184,16 @@ def constant(step: int, progress: float) -> float:
     return 1.0
 
 
-def step_decay(step: int, progress: float, factor: float, every_num_steps: int) -> float:
-    """Multiply by a factor every so many steps: Ulyanov 2016a and 2016b."""
-    return factor ** (step // every_num_steps)
+def step_decay(
+    step: int, progress: float, factor: float, every_num_steps: int, first_step: int | None = None
+) -> float:
+    """Multiply by a factor every so many steps: Ulyanov 2016a and 2016b.
+
+    Args:
+        first_step: the first time; None is after ``every_num_steps``.
+    """
+    first_step = every_num_steps if first_step is None else first_step
+    return factor ** max(0, 1 + (step - first_step) // every_num_steps)
 
 
 def parse_duration(text: str | float) -> float:

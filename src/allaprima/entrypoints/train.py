@@ -71,8 +71,8 @@ def train(cfg: DictConfig) -> None:
             logger.finalize("success")
     photos = data.fixed_photos(3)
     result = write_result(folder, module, photos, {**module.record, "metrics": metrics})
-    stylize = program().replace("train", "stylize")
-    print(f"\nWrote {shown(result)}. Paint with it:\n  {stylize} PHOTO.jpg -c {shown(result)}")
+    stylize = f"{program().replace('train', 'stylize')} {module.task.usage}"
+    print(f"\nWrote {shown(result)}. Paint with it:\n  {stylize} -c {shown(result)}")
 
 
 def find_checkpoint(resume: str | None) -> Path | None:
