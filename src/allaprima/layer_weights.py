@@ -3,6 +3,7 @@
 Each function gives what ``style_layers`` takes, and each can be named in YAML by ``_target_``.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
@@ -76,6 +77,35 @@ def difference_chain(weights: Mapping[str, float]) -> dict[str, float]:
         chain[layer] += weights[layer]
         chain[following] -= weights[layer]
     return chain
+
+
+def per_picture(weights: Mapping[str, float]) -> dict[str, float]:
+    """Weights that make Gram matrices over H·W count as if all were over the picture's pixels.
+
+    Source: the Keras example's style loss, Σ (G − G')² / (4 · 3² · pixels²), G the plain sum. A
+    layer of block b has 1/4^(b−1) of the pixels, and the error is a square.
+    """
+    blocks = {layer: int(re.sub(r"\D*(\d).*", r"\1", layer)) for layer in weights}
+    return {layer: weight / 16 ** (blocks[layer] - 1) for layer, weight in weights.items()}
+
+
+def rescaled(
+    weights: Mapping[str, float], means: Mapping[str, float], power: int
+) -> dict[str, float]:
+    """Weights w / mean^power, that mean on the original network what w does on a rescaled one.
+
+    Source: Gatys 2016, section 2: the network is rescaled so that the mean activation of each
+    filter is 1, which its outputs do not notice, but the errors do.
+    Differs: one mean for all the filters of a layer.
+
+    Args:
+        means: each layer's mean activation on photos.
+        power: of activations in the error: 2 for content, 4 for style.
+    """
+    missing = [layer for layer in weights if not means.get(layer)]
+    if missing:
+        raise InputError(f"no mean activation of {', '.join(missing)}; known: {', '.join(means)}")
+    return {layer: weight / means[layer] ** power for layer, weight in weights.items()}
 
 
 def _at_least_two(weights: Mapping[str, float]) -> list[str]:

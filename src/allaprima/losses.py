@@ -227,6 +227,8 @@ class PerceptualLoss(nn.Module):
         self.total_variation_weight = total_variation_weight
         self.gram, self.variation = gram, variation
         self.content_error, self.style_error = content_error, style_error
+        parts = chain(*map(split_pair, self.style_layers))
+        self._style_parts = list(dict.fromkeys(parts))  # layers of the network
         self.styles = [style] if isinstance(style, Tensor) else list(style or [])
         self.target_grams = nn.ParameterDict()  # moves with the module; never trained
         self.blend = _normalized(blend, len(self.styles))
@@ -237,6 +239,11 @@ class PerceptualLoss(nn.Module):
     def style(self) -> Tensor | None:
         """The style image, or the first of them."""
         return self.styles[0] if self.styles else None
+
+    @property
+    def layers(self) -> list[str]:
+        """The layers of the network that a call needs."""
+        return list(dict.fromkeys([*self.content_layers, *self._style_parts]))
 
     def for_style(
         self, style: Tensor | Sequence[Tensor], blend: Sequence[float] | None = None
@@ -260,15 +267,11 @@ class PerceptualLoss(nn.Module):
         if not self.styles:
             raise InputError(f"style layers {', '.join(self.style_layers)} need a style image")
         for style, share in zip(self.styles, self.blend, strict=True):
-            self.network.check_size(style, self._layers(), "style image")
-            activations = self.network(style[None].to(self.network.mean), self._layers())
+            self.network.check_size(style, self._style_parts, "style image")
+            activations = self.network(style[None].to(self.network.mean), self._style_parts)
             for name, gram in self._grams(activations).items():
                 mean = self.target_grams.get(name, 0) + share * gram
                 self.target_grams[name] = nn.Parameter(mean, requires_grad=False)
-
-    def _layers(self) -> list[str]:
-        """The layers of the network that the style layers are made of."""
-        return list(dict.fromkeys(chain(*map(split_pair, self.style_layers))))
 
     def _grams(self, activations: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The Gram matrix of every style layer, or of a pair."""
@@ -284,7 +287,7 @@ class PerceptualLoss(nn.Module):
         Raises:
             InputError: the photo is too small for the loss's layers.
         """
-        self.network.check_size(content, [*self.content_layers, *self._layers()], "photo")
+        self.network.check_size(content, self.layers, "photo")
         if not self.content_layers:
             return {}
         with torch.no_grad():
@@ -297,8 +300,7 @@ class PerceptualLoss(nn.Module):
             stylized: RGB (B, 3, H, W) in [0,1].
             targets: what :meth:`content_targets` gave for the photos.
         """
-        layers = list(dict.fromkeys([*self.content_layers, *self._layers()]))
-        activations = self.network(stylized, layers) if layers else {}
+        activations = self.network(stylized, self.layers) if self.layers else {}
         terms = {}
         for layer, weight in self.content_layers.items():
             error = self.content_error(activations[layer], targets[layer])

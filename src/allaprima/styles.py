@@ -1,5 +1,7 @@
 """A style is an image, at the size at which its strokes shall be painted."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -27,6 +29,12 @@ def read_style(image: str | None, size_px: int | None) -> Tensor:
             f"used; at least {MIN_SIZE_PX} px are needed (style.size_px)"
         )
     return torch.from_numpy(rgb).permute(2, 0, 1)
+
+
+def read_styles(images: str | Sequence[str] | None, size_px: int | None) -> list[Tensor]:
+    """One style image or several, each as :func:`read_style` gives it."""
+    several = [images] if images is None or isinstance(images, str) else list(images)
+    return [read_style(image, size_px) for image in several or [None]]
 
 
 def list_styles() -> list[str]:
