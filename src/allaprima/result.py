@@ -48,7 +48,8 @@ def write_result(
     save_generator(generator, module.painter.cpu(), record, overwrite=True)
     description = describe_generator(module.generator)
     partial = card.with_suffix(".part")
-    partial.write_text(_model_card(record, description, generator, module.task.usage), encoding="utf-8")
+    text = _model_card(record, description, generator, module.task.usage)
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, card)
     return generator
 
