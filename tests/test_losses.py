@@ -2,12 +2,17 @@ from functools import partial
 
 import pytest
 import torch
+from torch.autograd import gradcheck
+from torch.nn.functional import interpolate
 
 from allaprima.errors import InputError
+from allaprima.layer_weights import difference_chain
 from allaprima.loss_network import LossNetwork
 from allaprima.losses import (
     PerceptualLoss,
+    gatys_style_error,
     gram_matrix,
+    half_squared_error,
     mean_squared_error,
     relative_error,
     squared_error,
@@ -96,22 +101,60 @@ def test_gram_of_large_half_precision_activations(dtype, autocast):
     torch.testing.assert_close(gram, gram_matrix(features.detach().float(), "hw"))
 
 
+def test_shifted_gram_by_hand():
+    """Novak & Nikulin's (F + s)(F + s)ᵀ of [[1, 2], [3, 4]] with s = −1."""
+    features = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 2, 1, 2)
+    expected = torch.tensor([[[1.0, 3.0], [3.0, 13.0]]])
+    assert torch.equal(gram_matrix(features, "one", shift=-1), expected)
+
+
+def test_gram_of_two_layers_by_hand():
+    """One deep position over 2×2 shallow ones: its values times the sums of theirs."""
+    deep = torch.tensor([2.0, -1.0]).view(1, 2, 1, 1)
+    shallow = torch.arange(4.0).view(1, 1, 2, 2)
+    expected = torch.tensor([[[12.0], [-6.0]]])
+    assert torch.equal(gram_matrix(deep, "one", other=shallow), expected)
+    assert torch.equal(gram_matrix(deep, "hw", other=shallow), expected / 4)
+    torch.testing.assert_close(gram_matrix(deep, other=shallow), expected / (4 * 2**0.5))
+
+
+@pytest.mark.parametrize("sizes", [((3, 4), (6, 8)), ((3, 4), (7, 9)), ((2, 2), (8, 8))])
+@pytest.mark.parametrize("shift", [0.0, -1.0])
+def test_gram_of_two_layers_is_that_of_the_enlarged(sizes, shift):
+    deep, shallow = torch.randn(2, 5, *sizes[0]), torch.randn(2, 3, *sizes[1])
+    enlarged = interpolate(deep, sizes[1], mode="nearest") + shift
+    expected = torch.einsum("bchw,bdhw->bcd", enlarged, shallow + shift)
+    found = gram_matrix(deep, "one", shift, other=shallow)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 # Errors
 
 VALUE = torch.tensor([[1.0, 2.0], [3.0, 5.0]])  # a batch of two
 TARGET = torch.tensor([[1.0, 4.0], [0.0, 4.0]])
+TARGET64 = torch.linspace(0.1, 2, 144, dtype=torch.float64).view(2, 3, 4, 6)
 
 
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
         (squared_error, [4.0, 10.0]),
+        (half_squared_error, [2.0, 5.0]),
         (mean_squared_error, [2.0, 5.0]),
         (relative_error, [4 / 17, 10 / 16]),
     ],
 )
 def test_errors_by_hand(error, expected):
     assert error(VALUE, TARGET).tolist() == pytest.approx(expected)
+
+
+def test_gatys_style_error_is_equation_4_whatever_the_divisor_is_made_of():
+    features, painted = torch.rand(1, 3, 4, 5), torch.rand(1, 3, 4, 5)
+    plain = plain_gram(features, 1) - plain_gram(painted, 1)
+    expected = plain.square().sum() / (4 * 3**2 * 20**2)
+    grams = [gram_matrix(x, "hw") for x in (features, painted)]
+    torch.testing.assert_close(gatys_style_error(*grams)[0], expected)
+    torch.testing.assert_close(gatys_style_error(*grams, channels=6)[0], expected / 4)
 
 
 @pytest.mark.parametrize("error", [squared_error, mean_squared_error, relative_error])
@@ -172,6 +215,80 @@ def test_mean_total_variation_does_not_grow_with_the_image():
     large = small.repeat(1, 1, 4, 4)
     ratio = total_variation(large, mean=True) / total_variation(small, mean=True)
     assert ratio.item() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 1.25])
+def test_total_variation_with_a_power_by_hand(power):
+    image = torch.zeros(1, 1, 2, 2)
+    image[0, 0] = torch.tensor([[0.0, 1.0], [0.5, 0.0]])
+    expected = (0.5**2 + 1**2) ** power + (1**2) ** power + (0.5**2) ** power
+    assert total_variation(image, power=power).tolist() == pytest.approx([expected])
+
+
+@pytest.mark.parametrize("power", [0.5, 0.75, 1.25])
+def test_total_variation_has_a_gradient_between_equal_pixels(power):
+    image = torch.full((1, 3, 6, 6), 0.5)
+    image[..., 3, 3] = 0.7
+    image.requires_grad_()
+    total_variation(image, power=power).sum().backward()
+    assert image.grad.isfinite().all()
+    assert image.grad[..., 3, 3].abs().min() > 0
+    assert total_variation(torch.ones(1, 3, 5, 5), power=power).item() == 0
+
+
+def test_total_variation_of_too_small_a_power():
+    with pytest.raises(InputError, match=r"power=0.4.*0\.5"):
+        total_variation(torch.rand(1, 3, 4, 4), power=0.4)
+
+
+# Gradients
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        gram_matrix,
+        partial(gram_matrix, divide_by="hw", shift=-1.0),
+        lambda x: gram_matrix(x[..., :2, :3], other=x),
+        partial(relative_error, target=TARGET64),
+        partial(half_squared_error, target=TARGET64),
+        lambda x: gatys_style_error(gram_matrix(x, "hw"), gram_matrix(TARGET64, "hw")),
+        total_variation,
+        partial(total_variation, power=1.25, pixel_range=255.0),
+        partial(total_variation, power=0.5, mean=True),
+    ],
+)
+def test_gradcheck(function):
+    values = torch.rand(2, 3, 4, 6, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(function, values)
+
+
+def test_the_whole_loss_changes_as_its_gradient_says(style):
+    """Along a direction, in float64, through the network."""
+    network = LossNetwork(deepest_layer="relu2_1").double()
+    layers = {"relu1_1": 0.5, "relu2_1": 1.0, "relu2_1*relu1_2": 2.0}
+    loss = PerceptualLoss(
+        network,
+        style.double(),
+        {"relu1_2": 1.0},
+        layers,
+        total_variation_weight=0.1,
+        gram=partial(gram_matrix, shift=-1.0),
+        style_error=relative_error,
+        content_error=relative_error,
+    )
+    targets = loss.content_targets(picture(seed=2).double())
+
+    def total(image):
+        return torch.stack(list(loss(image, targets).values())).sum()
+
+    image = picture(seed=3).double().requires_grad_()
+    total(image).backward()
+    direction = torch.randn_like(image)
+    step = 1e-6 * direction
+    with torch.no_grad():
+        found = (total(image + step) - total(image - step)) / 2e-6
+    torch.testing.assert_close(found, (image.grad * direction).sum(), rtol=1e-4, atol=0)
 
 
 # Perceptual loss
@@ -359,3 +476,98 @@ def test_layers_that_the_network_was_cut_before(style):
 def test_an_unknown_gram_divisor_lists_the_known():
     with pytest.raises(InputError, match="one, hw, chw"):
         gram_matrix(torch.rand(1, 2, 3, 3), "pixels")
+
+
+@pytest.mark.parametrize(
+    ("pair", "words"),
+    [
+        ("relu1_2*relu2_1", r"relu2_1\*relu1_2"),
+        ("relu1_2*relu1_2", "deeper"),
+        ("relu2_1*relu9_9", "relu9_9.*choose one of"),
+        ("relu9_9*relu1_1", "relu9_9.*choose one of"),
+    ],
+)
+def test_pairs_that_are_none(vgg19, style, pair, words):
+    with pytest.raises(InputError, match=words):
+        PerceptualLoss(vgg19, style, {}, {pair: 1.0})
+
+
+# Several styles, chains
+
+
+def test_a_pair_is_matched_by_the_style_image_and_by_no_other(vgg19, style):
+    loss = PerceptualLoss(vgg19, style, {}, {"relu2_1*relu1_2": 1.0}, style_error=relative_error)
+    assert list(loss.target_grams) == ["relu2_1*relu1_2"]
+    assert loss.target_grams["relu2_1*relu1_2"].shape == (1, 128, 64)
+    assert loss(style[None], {})["style/relu2_1*relu1_2"] < 1e-8
+    assert loss(picture(seed=5), {})["style/relu2_1*relu1_2"] > 1e-3
+
+
+def test_a_chain_of_differences_is_the_explicit_sum(vgg19, style):
+    weights = {"relu1_1": 0.25, "relu1_2": 0.5, "relu2_1": 1.0}
+    single = PerceptualLoss(vgg19, style, {}, dict.fromkeys(weights, 1.0))
+    e = list(single(picture(seed=3), {}).values())
+    expected = 0.25 * (e[0] - e[1]) + 0.5 * (e[1] - e[2])
+    chained = PerceptualLoss(vgg19, style, {}, difference_chain(weights))
+    terms = chained(picture(seed=3), {})
+    torch.testing.assert_close(torch.stack(list(terms.values())).sum(), expected)
+
+
+def test_blended_targets_are_the_mean_of_the_paintings(vgg19, style):
+    other = picture(size=48, seed=4)[0]  # of another size
+    one, two = (PerceptualLoss(vgg19, s, {}, STYLE).target_grams for s in (style, other))
+    for blend, shares in (([2, 6], (0.25, 0.75)), (None, (0.5, 0.5)), ([1, 0], (1, 0))):
+        loss = PerceptualLoss(vgg19, [style, other], {}, STYLE, blend=blend)
+        for layer in STYLE:
+            expected = shares[0] * one[layer] + shares[1] * two[layer]
+            torch.testing.assert_close(loss.target_grams[layer], expected)
+        assert len(loss.styles) == 2
+        assert torch.equal(loss.style, style)
+
+
+def test_for_style_is_the_loss_made_anew(relative):
+    others = [picture(seed=5)[0], picture(seed=6)[0]]
+    before = copy_of(relative.target_grams)
+    blended = relative.for_style(others, [3, 1])
+    photo, stylized = picture(seed=2), picture(seed=3)
+    alone = [terms_of(relative.for_style(s), stylized, photo) for s in others]
+    assert list(terms_of(blended, stylized, photo)) == list(alone[0])
+    assert blended.network is relative.network
+    assert copy_of(relative.target_grams).keys() == before.keys()
+    for layer, gram in before.items():
+        assert torch.equal(relative.target_grams[layer], gram)
+    own = relative.for_style(relative.style)
+    for name, value in terms_of(own, stylized, photo).items():
+        torch.testing.assert_close(value, terms_of(relative, stylized, photo)[name])
+
+
+def copy_of(grams) -> dict[str, torch.Tensor]:
+    return {layer: gram.clone() for layer, gram in grams.items()}
+
+
+def test_no_style_image_where_no_style_layer_counts(vgg19):
+    loss = PerceptualLoss(vgg19, None, CONTENT, STYLE, style_weight=0)
+    assert loss.style is None
+    assert list(terms_of(loss, picture(seed=3), picture(seed=2))) == ["content/relu2_2"]
+    with pytest.raises(InputError, match=r"relu1_2.*need a style image"):
+        PerceptualLoss(vgg19, None, CONTENT, STYLE)
+
+
+@pytest.mark.parametrize(
+    ("blend", "words"),
+    [([1.0], "1 weights for 2"), ([0, 0], "one of them > 0"), ([2, -1], "≥ 0")],
+)
+def test_blends_that_are_none(vgg19, style, blend, words):
+    with pytest.raises(InputError, match=words):
+        PerceptualLoss(vgg19, [style, style], {}, STYLE, blend=blend)
+
+
+def test_images_that_are_too_small_for_a_layer(vgg19):
+    small = picture(12)
+    layers = {"relu5_1": 1.0}
+    with pytest.raises(InputError, match=r"style image of 12 × 12 px.*relu5_1: 16 px"):
+        PerceptualLoss(vgg19, small[0], {}, layers)
+    loss = PerceptualLoss(vgg19, picture()[0], {}, layers)
+    with pytest.raises(InputError, match=r"photo of 12 × 12 px.*relu5_1: 16 px"):
+        loss.content_targets(small)
+    assert PerceptualLoss(vgg19, picture(16)[0], {}, layers)(picture(16), {})

@@ -7,7 +7,7 @@ from PIL import Image
 
 from allaprima.errors import InputError
 from allaprima.images import read_picture, resize_short_side
-from allaprima.styles import list_styles, read_style
+from allaprima.styles import list_styles, read_style, read_styles
 
 
 @pytest.fixture
@@ -39,3 +39,14 @@ def test_no_image_lists_the_styles():
 def test_too_small_is_told_with_its_size(painting):
     with pytest.raises(InputError, match="40 px"):
         read_style(str(painting), 40)
+
+
+def test_one_style_or_several(painting):
+    one = read_style(str(painting), 90)
+    for images, num in ((str(painting), 1), ([str(painting)] * 3, 3)):
+        styles = read_styles(images, 90)
+        assert len(styles) == num
+        assert all(torch.equal(style, one) for style in styles)
+    for images in (None, []):
+        with pytest.raises(InputError, match=r"style\.image="):
+            read_styles(images, 90)

@@ -23,7 +23,7 @@ class PixelLBFGS(torch.optim.LBFGS):
     def __init__(
         self,
         parameters: list[Tensor],
-        history_size: int = 25,
+        history_size: int = 20,
         max_iter: int = 100,
         first_step: float = 0.01,
     ):
@@ -47,10 +47,29 @@ class PixelLBFGS(torch.optim.LBFGS):
         group.update(usual)
         if self._num_evaluations() == num_before + 1:
             self.state.clear()
+        for state in self.state.values():
+            for history in ("old_dirs", "old_stps"):
+                if isinstance(state.get(history), list) and not state[history]:
+                    state[history] = _Rows(group["history_size"], state["prev_flat_grad"])
         return value
 
     def _num_evaluations(self) -> int:
         return sum(state["func_evals"] for state in self.state.values())
+
+
+class _Rows(list):
+    """Copies of tensors, in one buffer: scattered, they would keep freed activations' memory."""
+
+    def __init__(self, num: int, like: Tensor):
+        super().__init__()
+        self.free = list(like.new_empty(num, *like.shape))
+
+    def append(self, tensor: Tensor) -> None:
+        super().append(self.free.pop().copy_(tensor))
+
+    def pop(self, index: Any = -1) -> Tensor:
+        self.free.append(super().pop(index))
+        return self.free[-1]
 
 
 class _Project(torch.autograd.Function):

@@ -51,6 +51,8 @@ def paint(cfg: DictConfig) -> None:
     Raises:
         InputError: what the user gave cannot be painted, told before the work starts.
     """
+    if cfg.size_px is not None and cfg.size_px < 1:
+        raise InputError(f"size_px={cfg.size_px} must be at least 1, or null for the photo's own")
     name_style(cfg)
     output = Path(cfg.output or default_output(cfg))
     job = plan_stylization(cfg) if cfg.content else plan_texture(cfg)
@@ -70,17 +72,20 @@ def paint(cfg: DictConfig) -> None:
 def plan_stylization(cfg: DictConfig) -> Job:
     """A photo in a style."""
     photo = read_picture(cfg.content).rgb
-    if cfg.size_px:
+    if cfg.size_px is not None:
         scale = cfg.size_px / max(photo.shape[:2])
         height, width = (max(1, round(side * scale)) for side in photo.shape[:2])
         photo = resize(photo, height, width)
-    colors = choose(cfg, "colors", cfg.color_modes)
+    if cfg.colors not in cfg.color_modes:
+        choices = ", ".join(map(str, cfg.color_modes))
+        raise InputError(f"unknown colors={cfg.colors}; choose one of: {choices}")
+    colors: Any = instantiate(cfg.color_modes[cfg.colors])
     styles = [to_tensor(colors.of_style(to_rgb(s), photo)) for s in read_style_images(cfg)]
     content = to_tensor(colors.of_photo(photo))
     start = make_start(cfg.init, content, styles[0], cfg.seed)
     loss = make_loss(cfg.loss, styles, cfg)
     evaluations = list(cfg.evaluations or cfg.stylization.evaluations)
-    optimizer = choose(cfg, "optimizer", cfg.optimizers)
+    optimizer: Any = instantiate(cfg.optimizer, _convert_="all")
 
     def optimize(on_evaluation: OnEvaluation) -> Tensor:
         return stylize_photo(loss, content, start, evaluations, optimizer, on_evaluation)
@@ -94,6 +99,10 @@ def plan_stylization(cfg: DictConfig) -> Job:
 
 def plan_texture(cfg: DictConfig) -> Job:
     """A texture with a painting's statistics."""
+    if cfg.size_px is None:
+        raise InputError(
+            "size_px=null is the photo's size: give content=PHOTO, or a texture's side"
+        )
     if cfg.colors != "style" or cfg.init not in ("content", "noise"):
         raise InputError(
             f"colors={cfg.colors}, init={cfg.init} need content=PHOTO; a texture has the "
@@ -101,7 +110,7 @@ def plan_texture(cfg: DictConfig) -> Job:
         )
     loss = make_loss(cfg.texture_loss, read_style_images(cfg), cfg)
     evaluations = list(cfg.evaluations or cfg.texture.evaluations)
-    optimizer = choose(cfg, "optimizer", cfg.optimizers)
+    optimizer: Any = instantiate(cfg.optimizer, _convert_="all")
 
     def optimize(on_evaluation: OnEvaluation) -> Tensor:
         return synthesize_texture(
@@ -126,13 +135,6 @@ def make_loss(node: DictConfig, styles: list[Tensor], cfg: DictConfig) -> Percep
     make: Any = instantiate(node, _convert_="all")
     blend = cfg.style.get("blend")
     return make(style=styles, blend=None if blend is None else list(blend)).to(device)
-
-
-def choose(cfg: DictConfig, key: str, choices: DictConfig) -> Any:
-    """Build the choice that an option names."""
-    if cfg[key] not in choices:
-        raise InputError(f"unknown {key}={cfg[key]}; choose one of: {', '.join(map(str, choices))}")
-    return instantiate(choices[cfg[key]], _convert_="all")
 
 
 def make_start(init: str, content: Tensor, style: Tensor, seed: int) -> Tensor:
@@ -166,8 +168,9 @@ def name_style(cfg: DictConfig) -> None:
 
 
 def default_output(cfg: DictConfig) -> str:
-    stem = f"{Path(cfg.content).stem}_{cfg.style.name}" if cfg.content else None
-    return f"{stem or f'{cfg.style.name}_texture'}.png"
+    if cfg.content:
+        return f"{Path(cfg.content).stem}_{cfg.style.name}.png"
+    return f"{cfg.style.name}_texture.png"
 
 
 def to_tensor(rgb: np.ndarray) -> Tensor:
