@@ -81,18 +81,18 @@ def one_pass_is_worth(results: Results) -> Iterator[Claim]:
 
 
 def one_pass_is_faster(results: Results) -> Iterator[Claim]:
-    published = {256: "212×, 636×, 1060×", 512: "205×, 615×, 1026×", 1024: "208×, 625×, 1042×"}
+    published = {256: 1060, 512: 1026, 1024: 1042}
     for size, says in published.items():
         run = f"yardstick_{size}"
         summary = results.evaluation(run)["summary"][str(size)]
         start = summary["starts"]["noise"]
-        ups = {n: n * start["s_per_evaluation"] / summary["pass_s"] for n in (100, 300, 500)}
+        pass_s, evaluation_s = summary["pass_s"], start["s_per_evaluation"]
+        ups = [n * evaluation_s / pass_s for n in (100, 300, 500)]
         yield Claim(
-            f"Faster than 100, 300, 500 iterations by {says} (Johnson 2016, table 1, GPU), {size}²",
-            ", ".join(f"{up:.0f}×" for up in ups.values())
-            + f": one pass {summary['pass_s']:.3f} s, one evaluation "
-            f"{start['s_per_evaluation']:.2f} s",
-            yes(ups[500] >= 0.5 * 1000),
+            f"One pass at {size}² is {says}× as fast as 500 iterations (Johnson 2016, table 1)",
+            f"{', '.join(f'{up:.0f}×' for up in ups)} for 100, 300, 500 evaluations; one pass "
+            f"{pass_s:.3f} s, one evaluation {evaluation_s:.2f} s",
+            yes(ups[-1] >= 0.5 * says),
             (run,),
         )
 
@@ -183,14 +183,11 @@ def optimiser_variants(results: Results) -> Iterator[Claim]:
 
 
 def restoration(results: Results) -> Iterator[Claim]:
-    for factor, published in (
-        (4, "27.09 dB / 0.768 against bicubic's 28.43 / 0.811 on Set5"),
-        (8, "23.26 dB against bicubic's 23.80 on Set5 (?)"),
-    ):
+    for factor in (4, 8):
         m = results.metrics(f"superres{factor}")
         yield Claim(
-            f"×{factor} super-resolution by features has lower PSNR than bicubic, and sharper "
-            f"edges (Johnson 2016, sec. 4.2: {published})",
+            f"×{factor} super-resolution by features has a lower PSNR than bicubic, and sharper "
+            "edges, with a fine cross-hatch (Johnson 2016, sec. 4.2)",
             f"{m['psnr']:.2f} dB / {m['ssim']:.3f} against bicubic's {m['psnr_bicubic']:.2f} / "
             f"{m['ssim_bicubic']:.3f}",
             yes(m["psnr"] < m["psnr_bicubic"]),
