@@ -10,7 +10,7 @@ TRAIN = (
 )
 RESTORE = (
     "python scripts/train.py data=coco data.root=$PHOTOS data.crop_px=144 data.num_val=16 "
-    "trainer.val_check_interval=100 trainer.max_steps=900 schedule=warm_up_then_anneal"
+    "trainer.val_check_interval=100 schedule=warm_up_then_anneal"
 )
 PHOTO = "src/allaprima/assets/photos/val/castle-above-forest.jpg"
 GATYS = (
@@ -99,9 +99,9 @@ RUNS = [
         "python scripts/train.py style.image=$PAINTING experiment=ulyanov2016a_texture "
         "data.crop_px=128 data.batch_size=4 trainer.val_check_interval=50 trainer.max_steps=300",
     ),
-    Run("superres4", f"{RESTORE} experiment=johnson2016_superres4"),
-    Run("superres8", f"{RESTORE} experiment=johnson2016_superres8"),
-    Run("colorization", f"{RESTORE} experiment=johnson2016_colorization data.crop_px=128"),
+    Run("superres4", f"{RESTORE} experiment=johnson2016_superres4 trainer.max_steps=900"),
+    Run("superres8", f"{RESTORE} experiment=johnson2016_superres8 trainer.max_steps=500"),
+    Run("colorization", f"{RESTORE} experiment=johnson2016_colorization trainer.max_steps=500"),
     *(
         Run(name, f"{GATYS} experiment={experiment}")
         for name, experiment in {
