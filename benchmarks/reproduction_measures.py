@@ -47,9 +47,9 @@ def contrast_change(run: Path, contrast: float = 0.25, size_px: int = 256) -> fl
 
 
 def validation_curve(run: Path) -> list[tuple[int, float]]:
-    """(step, loss on the validation photos) as TensorBoard shows them."""
-    events = EventAccumulator(str(run / "tensorboard")).Reload()
-    return [(event.step, event.value) for event in events.Scalars("validation/loss")]
+    """(step, loss on the validation photos) as TensorBoard shows them, while training."""
+    events = EventAccumulator(str(run / "tensorboard")).Reload().Scalars("validation/loss")
+    return [(event.step + 1, event.value) for event in events if event.step]  # 0: after the end
 
 
 def rms_difference(a: Path, b: Path) -> float:

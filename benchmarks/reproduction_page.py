@@ -1,6 +1,7 @@
 """docs/reproduction.md and its pictures, from what the runs left; every figure is computed here."""
 
 import json
+import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -128,7 +129,7 @@ def few_photos_are_better(results: Results) -> Iterator[Claim]:
         "A texture network stylises better when trained on 16 photos than on many (Ulyanov 2016a, "
         "sec. 3.3)",
         f"validation loss {few:.4g} with 16 against {many:.4g} with all: {few / many:.2f}×",
-        yes(few <= many),
+        "no difference" if abs(few / many - 1) < 0.02 else yes(few < many),
         runs,
     )
 
@@ -194,12 +195,27 @@ def restoration(results: Results) -> Iterator[Claim]:
             (f"superres{factor}",),
         )
     m = results.metrics("colorization")
+    gain = m["psnr"] - m["psnr_grey"]
     yield Claim(
         "A feature loss can teach colour to grey photos (Johnson 2016, sec. 5, named as a task)",
         f"{m['psnr']:.2f} dB / {m['ssim']:.3f} against the grey photo's {m['psnr_grey']:.2f} / "
         f"{m['ssim_grey']:.3f}",
-        yes(m["psnr"] > m["psnr_grey"]),
+        "no difference" if abs(gain) < 0.1 else yes(gain > 0),
         ("colorization",),
+    )
+
+
+def optimiser_is_fast(results: Results) -> Iterator[Claim]:
+    record = results.record("pastiche")
+    (_, theirs), (_, ours) = ((k, statistics.median(v)) for k, v in record["seconds"].items())
+    their_mb, our_mb = record["memory_mb"].values()
+    yield Claim(
+        f"None: our optimiser against the package pastiche, the same weights and layers, "
+        f"{record['size_px']}², in turns",
+        f"{ours:.2f} s an evaluation against {theirs:.2f} s: {theirs / ours:.2f}× as fast; peak "
+        f"memory {our_mb:.0f} against {their_mb:.0f} MB",
+        "–",
+        ("pastiche",),
     )
 
 
@@ -211,6 +227,7 @@ CLAIMS: tuple[Callable[[Results], Iterator[Claim]], ...] = (
     textures_from_noise,
     optimiser_variants,
     restoration,
+    optimiser_is_fast,
 )
 
 
