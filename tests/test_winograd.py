@@ -89,11 +89,12 @@ def test_agrees_with_float64(shape, relu, threads, used):
 
 
 @pytest.mark.usefixtures("native")
-def test_no_less_precise_than_four_direct_convolutions():
+def test_precision_is_within_forty_roundings_of_float32():
+    """Not compared with torch's own convolution, whose error differs threefold between CPUs."""
     x, weight, bias = example(1, 256, 64, 32, 32)
     exact = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
-    direct = relative_error(F.conv2d(x, weight, bias, padding=1), exact)
-    assert relative_error(FrozenConv3x3(weight, bias)(x, relu=False), exact) < 4 * direct
+    error = relative_error(FrozenConv3x3(weight, bias)(x, relu=False), exact)
+    assert error < 40 * torch.finfo(torch.float32).eps
 
 
 @pytest.mark.usefixtures("native")
