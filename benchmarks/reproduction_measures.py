@@ -49,7 +49,7 @@ def contrast_change(run: Path, contrast: float = 0.25, size_px: int = 256) -> fl
 def validation_curve(run: Path) -> list[tuple[int, float]]:
     """(step, loss on the validation photos) as TensorBoard shows them, while training."""
     events = EventAccumulator(str(run / "tensorboard")).Reload().Scalars("validation/loss")
-    return [(event.step + 1, event.value) for event in events if event.step]  # 0: after the end
+    return [(event.step + 1, event.value) for event in events[:-2]]  # told twice more at the end
 
 
 def rms_difference(a: Path, b: Path) -> float:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from allaprima.images import read_picture, to_uint8
+from allaprima.images import read_picture, to_uint8, write_picture
 from allaprima.plots import to_pixels, write_contact_sheet
 from allaprima.stylize import paint_texture, stylize
 from allaprima.tasks import Colorization, SuperResolution
@@ -45,7 +45,8 @@ def draw_pictures(folder: Path, target: Path) -> Iterator[Figure]:
     """Write the pictures into a folder and say what they are."""
     target.mkdir(parents=True, exist_ok=True)
     shutil.copy(folder / "yardstick_256" / "curves.png", target)
-    shutil.copy(folder / "yardstick_256" / "contact_sheet.jpg", target)
+    sheet = read_picture(folder / "yardstick_256" / "contact_sheet.jpg")
+    write_picture(target / "contact_sheet.jpg", sheet, overwrite=True, quality=80)
     yield Figure(
         "One pass and the optimiser",
         "Loss of L-BFGS relative to that of one pass, and what either has painted by then.",
@@ -64,15 +65,20 @@ def draw_pictures(folder: Path, target: Path) -> Iterator[Figure]:
     write_contact_sheet(target / "texture.jpg", *textures(folder))
     yield Figure(
         "Textures",
-        "Three seeds of a texture network, and one of them tiled.",
+        "Three seeds of a texture network, and the middle of four tiles of the first.",
         ("texture.jpg",),
     )
     write_contact_sheet(target / "optimisers.jpg", *optimisers(folder))
-    yield Figure("The optimisers", "200 evaluations of each.", ("optimisers.jpg",))
+    yield Figure(
+        "The optimisers",
+        "As many evaluations of each as the table of commands says.",
+        ("optimisers.jpg",),
+    )
     write_contact_sheet(target / "restoration.jpg", *restoration(folder))
     yield Figure(
         "Super-resolution and colourisation",
-        "Crops; ×4, ×8, and colour from grey.",
+        "A photo enlarged from a quarter and from an eighth of its size, and colour from grey. "
+        "Transposed convolutions, as published, leave a cross-hatch.",
         ("restoration.jpg",),
     )
 

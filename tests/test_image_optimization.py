@@ -69,11 +69,27 @@ def test_the_scale_of_the_loss_does_not_matter(scale):
     assert total(found) < 1e-3 * total(start)
 
 
+def test_a_huge_loss_does_not_leave_float32():
+    """Squares of its slopes do: unscaled, the line search made every pixel NaN."""
+    start, values = torch.rand(1, 3, 6, 5), []
+    huge = lambda image: {name: 1e24 * term for name, term in bowl(image).items()}  # noqa: E731
+    found = optimize_image(start, huge, 40, lambda count, value: values.append(value))
+    assert total(found) < 1e-6 * total(start)
+    assert values[0] == pytest.approx(1e24 * total(start), rel=1e-5)  # told as it is
+
+
+def test_a_loss_that_is_not_finite_is_told():
+    with pytest.raises(FloatingPointError, match="evaluation 1"):
+        optimize_image(torch.rand(1, 3, 4, 4), lambda image: {"inf": image.sum() / 0}, 3)
+
+
 def test_the_best_image_is_given_though_later_ones_are_worse():
-    jumpy = partial(torch.optim.SGD, lr=0.02)  # overshoots where the curvature is 200
+    start = torch.rand(1, 3, 6, 5)
+    # Overshoots where the curvature is 200; the loss counts relative to its first value.
+    jumpy = partial(torch.optim.SGD, lr=0.02 * total(start))
     values, best = [], []
     found = optimize_image(
-        torch.rand(1, 3, 6, 5),
+        start,
         bowl,
         7,
         lambda count, value: values.append(value),

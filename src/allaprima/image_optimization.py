@@ -1,5 +1,6 @@
 """Any loss minimised over pixels, which stay in [0,1]: L-BFGS, or any optimiser of torch."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -103,7 +104,8 @@ def optimize_image(
     Source: Gatys 2016, section 2.
     Differs: what is evaluated is always within [0,1], so that every value is that of a picture.
     Johnson 2016, section 4.1, projects after each iteration instead, which torch's L-BFGS takes
-    for a wrong gradient; that reached higher losses in as many evaluations.
+    for a wrong gradient; that reached higher losses in as many evaluations. The optimiser is given
+    the loss relative to its first value.
 
     Args:
         start: RGB (1, 3, H, W) in [0,1]; left as it is.
@@ -113,25 +115,38 @@ def optimize_image(
         optimizer: makes one of the pixels; any whose ``step`` takes a closure.
         on_best: called, before ``on_evaluation``, with each image (1, 3, H, W) that is the best
             so far. It is overwritten by the next one: copy what you keep.
+
+    Raises:
+        FloatingPointError: a loss that is not finite.
     """
     image = start.clone(memory_format=torch.contiguous_format).requires_grad_()  # L-BFGS's layout
     best, best_value, count = image.detach().clamp(0, 1), float("inf"), 0
+    scale = 1.0
 
     def evaluate() -> Any:
-        nonlocal best_value, count
+        nonlocal best_value, count, scale
         image.grad = None
         projected = _Project.apply(image)
         terms = loss(projected.contiguous(memory_format=torch.channels_last))
-        value = torch.stack(list(terms.values())).sum()
-        value.backward()
+        total = torch.stack(list(terms.values())).sum()
+        value = total.item()
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"the loss is {value} at evaluation {count + 1}: lower its weights, which may have "
+                "left the range of float32"
+            )
+        if count == 0 and value:
+            scale = 1 / abs(value)  # squared slopes of a huge loss would leave that range
+        scaled = scale * total
+        scaled.backward()
         count += 1
-        if value.item() < best_value:
-            best_value = value.item()
+        if value < best_value:
+            best_value = value
             best.copy_(projected.detach())
             on_best(best)
-        if on_evaluation(count, value.item()) is True or count == num_evaluations:
+        if on_evaluation(count, value) is True or count == num_evaluations:
             raise _Done
-        return value
+        return scaled
 
     steps = optimizer([image])
     try:
