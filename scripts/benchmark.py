@@ -7,7 +7,6 @@ Nothing else should be running.
 
 import json
 import math
-import platform
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from allaprima.entrypoints.configuration import best_precision, register_resolvers
+from allaprima.evaluate import processor_name
 from allaprima.resources import resource_dir
 from allaprima.winograd import fast_conv_available
 
@@ -73,7 +73,7 @@ def main(
             f"{memory_mb[name] / memory_mb[plain]:.2f}×",
         )
     machine = {
-        "device": torch.cuda.get_device_name() if device == "cuda" else processor(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else processor_name(),
         "threads": torch.get_num_threads(),
         "precision": best_precision(device),
         "compiled convolutions": fast_conv_available(),
@@ -154,14 +154,6 @@ def memory_kb(name: str) -> int:
 def weigh_alone(name: str) -> float:
     command = [sys.executable, *sys.argv, "--weigh", name]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -230,7 +230,7 @@ def mean_terms(records: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
     """What the times depend on."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
     return {
         "device": device.type,
         "name": name,
@@ -242,7 +242,8 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """As the operating system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
