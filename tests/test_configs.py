@@ -116,6 +116,7 @@ def test_presets_are_the_papers():
     assert dict(johnson.content_layers) == {"relu2_2": 1.0}
     assert list(johnson.style_layers) == ["relu1_2", "relu2_2", "relu3_3", "relu4_3"]
     assert (johnson.content_weight, johnson.style_weight) == (1, 5)
+    assert johnson.style_error._target_.endswith(".mean_squared_error")  # what the 5 is meant for
     assert (johnson.total_variation_weight, johnson.variation.pixel_range) == (1e-6, 255)
     later = compose_train("loss=johnson_instance_norm").loss
     assert {k for k, w in later.content_layers.items() if w} == {"relu3_3"}
