@@ -204,7 +204,8 @@ def test_random_numbers_of_the_training_are_left_alone(photos):
 
 def test_workers_outlive_the_signals_that_end_a_run(photos):
     loader = iter(module(photos, num_workers=2).train_dataloader())
-    next(loader)
+    for _ in loader._workers:  # a batch of each, so that all of them have started
+        next(loader)
     for number in (signal.SIGINT, signal.SIGTERM):
         for worker in loader._workers:
             os.kill(worker.pid, number)
