@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from allaprima import winograd
+from allaprima import native, winograd
 from allaprima.winograd import FrozenConv3x3, fast_conv_available
 
 CHANNELS_LAST = torch.channels_last
@@ -30,13 +30,13 @@ def compiled_in(cache, monkeypatch):
     """Every test compiles into (and finds) a cache of its own, and asks afresh."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.delenv("ALLAPRIMA_NATIVE", raising=False)
-    winograd._library.cache_clear()
+    native.load_library.cache_clear()
     yield
-    winograd._library.cache_clear()
+    native.load_library.cache_clear()
 
 
 @pytest.fixture
-def native():
+def compiled():
     if not fast_conv_available():
         pytest.skip("no compiler here, or a CPU the compiled code is not written for")
 
@@ -64,7 +64,7 @@ def used(monkeypatch):
     return calls
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize("threads", [1, 2])
@@ -88,7 +88,7 @@ def test_agrees_with_float64(shape, relu, threads, used):
     assert len(used) == 2
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("compiled")
 def test_precision_is_within_forty_roundings_of_float32():
     """Not compared with torch's own convolution, whose error differs threefold between CPUs."""
     x, weight, bias = example(1, 256, 64, 32, 32)
@@ -97,7 +97,7 @@ def test_precision_is_within_forty_roundings_of_float32():
     assert error < 40 * torch.finfo(torch.float32).eps
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "strided", "offset"])
 def test_input_layouts(layout):
     x, weight, bias = example(2, 32, 32, 9, 10)
@@ -112,7 +112,7 @@ def test_input_layouts(layout):
     torch.testing.assert_close(y, F.conv2d(x, weight, bias, padding=1).relu())
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("compiled")
 def test_stacked_with_pooling_and_a_gradient_of_any_layout():
     x, weight, bias = example(1, 16, 16, 22, 19)
     conv, gradients = FrozenConv3x3(weight, bias), []
@@ -123,14 +123,14 @@ def test_stacked_with_pooling_and_a_gradient_of_any_layout():
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("compiled")
 def test_not_a_number_is_not_hidden():
     x, weight, bias = example(1, 16, 16, 8, 8)
     x[0, 3, 2, 2] = torch.nan
     assert FrozenConv3x3(weight, bias)(x, relu=True)[0, :, 2, 2].isnan().all()
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("compiled")
 def test_used_first_without_a_gradient_then_with():
     x, weight, bias = example(1, 16, 16, 8, 8)
     conv = FrozenConv3x3(weight, bias)
@@ -143,7 +143,7 @@ def test_used_first_without_a_gradient_then_with():
     assert x.grad is not None
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("case", ["three_channels", "float64", "autocast", "empty_batch"])
 def test_other_inputs_take_the_usual_way(case, used):
     x, weight, bias = example(1, 3 if case == "three_channels" else 16, 16, 8, 8)
@@ -200,22 +200,22 @@ def test_without_compiled_code_nothing_else_changes(reason, monkeypatch, tmp_pat
     y.sum().backward()
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("compiled")
 def test_compiled_once_and_only_into_the_cache(cache):
-    package = winograd.SOURCE.parent
+    package = native.SOURCES
     (library,) = (cache / "allaprima").iterdir()
     made = library.stat().st_mtime_ns
-    winograd._library.cache_clear()
+    native.load_library.cache_clear()
     assert fast_conv_available()
     assert [file.stat().st_mtime_ns for file in (cache / "allaprima").iterdir()] == [made]
     assert not list(package.rglob("*.so"))
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("compiled")
 def test_compiling_several_times_at_once(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with ThreadPoolExecutor(3) as pool:
-        futures = [pool.submit(winograd._compiled) for _ in range(3)]
+        futures = [pool.submit(native.compile_library, "frozen_conv") for _ in range(3)]
     (library,) = {future.result() for future in futures}
     assert list((tmp_path / "allaprima").iterdir()) == [library]
     ctypes.CDLL(str(library))

@@ -1,15 +1,6 @@
 """Frozen 3×3 convolutions on a CPU with a quarter of the multiplications (Winograd)."""
 
 import ctypes
-import functools
-import hashlib
-import logging
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,32 +8,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-log = logging.getLogger(__name__)
+from allaprima.native import load_library
 
-SOURCE = Path(__file__).with_name("winograd.c")
 # Interpolation points 0, ±P, ±Q, ∞. Lavin & Gray 2016 take 1 and 2; nearer to each other and to
 # 1 in the geometric mean, rounding errors are a quarter, about twice those of a direct float32
 # convolution. Both, their squares and their cubes are exact in float32.
 P, Q = 0.75, 1.5
 TILE = 4  # output pixels of a tile, each way
 POINTS = 36  # products of a tile
-ROWS, COLS = 6, 16  # as in winograd.c: tiles and output channels of its innermost product
-MACHINE_FLAGS = {
-    "x86_64": "-march=native",
-    "AMD64": "-march=native",
-    "aarch64": "-mcpu=native",
-    "arm64": "-mcpu=native",
-}
+ROWS, COLS = 6, 16  # as in native/frozen_conv.c: tiles and output channels of its innermost product
 
 
 def fast_conv_available() -> bool:
     """Whether the compiled convolution can be used on this machine; the first call compiles it.
 
-    Takes about a second once for a machine and a compiler; the library is kept under
-    ``$XDG_CACHE_HOME/allaprima`` (``~/.cache/allaprima``). Without a compiler, or with
-    ALLAPRIMA_NATIVE=0 in the environment, the answer is False and all goes on without it.
+    See :func:`allaprima.native.load_library`; if it is False, all goes on without it.
     """
-    return _library() is not None
+    return load_library("frozen_conv") is not None
 
 
 class FrozenConv3x3(nn.Module):
@@ -119,7 +101,7 @@ def _convolve(
     x: Tensor, gate: Tensor | None, kernel: Tensor, bias: Tensor | None, relu: bool
 ) -> Tensor:
     """The compiled convolution of ``x``, zero where ``gate`` (its shape) is not positive."""
-    library = _library()
+    library = load_library("frozen_conv")
     assert library is not None
     x = x.contiguous(memory_format=torch.channels_last)
     (batch, cin, height, width), cout = x.shape, kernel.shape[1] * COLS
@@ -140,7 +122,7 @@ def _convolve(
 
 
 def _transform_kernel(weight: Tensor) -> Tensor:
-    """G g Gᵀ of every kernel, as winograd.c reads it: (36, C_out / 16, C_in, 16)."""
+    """G g Gᵀ of every kernel, as native/frozen_conv.c reads it: (36, C_out / 16, C_in, 16)."""
     pp, qq = P * P, Q * Q
     rows = [[1 / (pp * qq), 0, 0]]
     for point, scale in ((P, 2 * pp * (pp - qq)), (Q, 2 * qq * (qq - pp))):
@@ -149,44 +131,3 @@ def _transform_kernel(weight: Tensor) -> Tensor:
     u = torch.einsum("pi,qj,ocij->pqco", g, g, weight.double()).float()
     cin, cout = u.shape[2:]
     return u.reshape(POINTS, cin, cout // COLS, COLS).transpose(1, 2).contiguous()
-
-
-@functools.cache
-def _library() -> ctypes.CDLL | None:
-    """winograd.c, compiled for this machine, or None with a line in the log."""
-    if os.environ.get("ALLAPRIMA_NATIVE") == "0":
-        return None
-    try:
-        return ctypes.CDLL(str(_compiled()))
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = " ".join((getattr(error, "stderr", None) or str(error)).split())
-        log.info("convolutions run without compiled code: %.300s", reason)
-        return None
-
-
-def _compiled() -> Path:
-    """The shared library in the user's cache, compiled now unless it is there.
-
-    Raises:
-        OSError: no compiler or no such machine; source or cache not accessible.
-        SubprocessError: the compiler failed.
-    """
-    compiler = next(filter(None, map(shutil.which, ("gcc", "cc", "clang"))), None)
-    machine = MACHINE_FLAGS.get(platform.machine())
-    if compiler is None or machine is None:
-        raise OSError(f"no C compiler found for a {platform.machine()} CPU")
-    # No -ffast-math: linked into a library, it changes how the whole process rounds.
-    flags = ["-O3", machine, "-ffp-contract=fast", "-fopenmp", f"-DP={P}f", f"-DQ={Q}f"]
-    call = functools.partial(subprocess.run, check=True, capture_output=True, text=True, timeout=60)
-    # The predefined macros tell the CPU's instruction sets and the compiler's version.
-    macros = call([compiler, *flags, "-dM", "-E", "-x", "c", os.devnull]).stdout
-    key = hashlib.sha256(SOURCE.read_bytes() + f"{macros}{flags}".encode()).hexdigest()
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "allaprima")
-    library = folder / f"winograd-{key[:16]}.so"
-    if not library.exists():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as fresh:
-            output = Path(fresh, library.name)
-            call([compiler, *flags, "-shared", "-fPIC", str(SOURCE), "-o", str(output)])
-            os.replace(output, library)  # whole or not at all, whoever else compiles now
-    return library

@@ -11,7 +11,9 @@ typedef int bits __attribute__((vector_size(32), aligned(4), may_alias));
 
 /* The innermost product is of ROWS tiles and COLS channels, to use 15 of 16 vector registers;
  * it takes DEPTH input channels at a time, whose DEPTH x COLS weights fit in the first cache. */
+/* Lavin & Gray take 1 and 2; these keep rounding errors small, see winograd.py. */
 enum { LANES = 8, ROWS = 6, COLS = 16, DEPTH = 256, POINTS = 36, PIXELS = 16 };
+static const float P = 0.75f, Q = 1.5f;
 static const float PP = P * P, QQ = Q * Q;
 static inline floats load(const float *at) { return *(const floats *)at; }
 static inline void store(float *at, floats value) { *(floats *)at = value; }
