@@ -97,6 +97,34 @@ def test_precision_is_within_forty_roundings_of_float32():
     assert error < 40 * torch.finfo(torch.float32).eps
 
 
+@pytest.fixture
+def bfloat16(compiled):
+    if not fast_conv_available(torch.bfloat16):
+        pytest.skip("this CPU has no products of bfloat16")
+
+
+@pytest.mark.usefixtures("bfloat16")
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("way", ["autocast", "activations"])
+def test_bfloat16_agrees_with_float64_within_three_percent(shape, way, used):
+    """A transformed value is rounded to 8 bits, then enlarged by up to 4 on its way back."""
+    x, weight, bias = example(*shape)
+    exact_x = x.double().requires_grad_()
+    exact = F.conv2d(exact_x, weight.double(), bias.double(), padding=1)
+    x = (x if way == "autocast" else x.bfloat16()).requires_grad_()
+    with torch.autocast("cpu", enabled=way == "autocast"):
+        y = FrozenConv3x3(weight, bias)(x, relu=True)
+    assert y.dtype == torch.bfloat16
+    assert y.is_contiguous(memory_format=CHANNELS_LAST)
+    gradient = torch.linspace(-1, 1, y.numel()).view_as(y)
+    y.backward(gradient.bfloat16())
+    exact.backward(gradient.double() * (y > 0))
+    for found, expected in ((y, exact.relu()), (x.grad, exact_x.grad)):
+        distance = (found.double() - expected).norm() / expected.norm()
+        assert distance < 0.03
+    assert len(used) == 2
+
+
 @pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "strided", "offset"])
 def test_input_layouts(layout):
@@ -144,14 +172,14 @@ def test_used_first_without_a_gradient_then_with():
 
 
 @pytest.mark.usefixtures("compiled")
-@pytest.mark.parametrize("case", ["three_channels", "float64", "autocast", "empty_batch"])
+@pytest.mark.parametrize("case", ["three_channels", "float64", "float16", "empty_batch"])
 def test_other_inputs_take_the_usual_way(case, used):
     x, weight, bias = example(1, 3 if case == "three_channels" else 16, 16, 8, 8)
     if case == "float64":
         x, weight, bias = x.double(), weight.double(), bias.double()
     if case == "empty_batch":
         x = x[:0]
-    with torch.autocast("cpu", enabled=case == "autocast"):
+    with torch.autocast("cpu", torch.float16, enabled=case == "float16"):
         y = FrozenConv3x3(weight, bias)(x, relu=True)
         expected = F.conv2d(x, weight, bias, padding=1).relu()
     torch.testing.assert_close(y, expected)
