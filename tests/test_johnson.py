@@ -72,7 +72,7 @@ def test_a_photo_that_is_too_small(width, height):
         JohnsonGenerator(SMALL)(torch.rand(1, 3, height, width))
 
 
-@pytest.mark.parametrize("option", ["norm", "upsampling", "padding", "input"])
+@pytest.mark.parametrize("option", ["norm", "upsampling", "padding", "input", "output"])
 def test_an_unknown_option_names_the_choices(option):
     with pytest.raises(InputError, match=f"generator.{option}=none; choose one of [a-z]+, [a-z]+"):
         JohnsonGenerator(SMALL, **{option: "none"})
@@ -209,6 +209,30 @@ def test_colourisation_learns_a_colour():
         (generator(photo) - photo).square().sum().backward()
         optimizer.step()
     torch.testing.assert_close(generator(photo), photo, rtol=0, atol=0.01)
+
+
+# Output
+
+
+def test_linear_output_is_cut_off_where_tanh_bends():
+    """The same network under both: ½ + x against ½ + ½·tanh(x), and the ends exact."""
+    linear, bent = (JohnsonGenerator(SMALL, 1, output=o) for o in ("linear", "tanh"))
+    bent.load_state_dict(linear.state_dict())
+    photo = torch.rand(1, 3, 19, 22)
+    with torch.no_grad():
+        for generator in (linear, bent):
+            generator.to_rgb.weight.mul_(3)
+        x = torch.atanh(2 * bent(photo).double() - 1)
+        assert (x.abs() > 0.5).any()
+        assert (x.abs() < 0.5).any()
+        expected = (0.5 + x).clamp(0, 1)
+        torch.testing.assert_close(linear(photo).double(), expected, rtol=0, atol=1e-4)
+
+
+def test_a_file_from_before_the_option_means_tanh():
+    arguments = JohnsonGenerator(SMALL, 1).arguments
+    assert arguments.pop("output") == "tanh"
+    assert JohnsonGenerator(**arguments).arguments["output"] == "tanh"
 
 
 # As a module

@@ -16,6 +16,10 @@ NORMS = {
     "batch": lambda channels: nn.BatchNorm2d(channels),
 }
 UPSAMPLINGS = ("resize", "transposed")
+OUTPUTS = {
+    "tanh": lambda x: 0.5 + 0.5 * torch.tanh(x),
+    "linear": lambda x: (0.5 + x).clamp(0, 1),
+}
 
 
 class JohnsonGenerator(nn.Module):
@@ -36,6 +40,8 @@ class JohnsonGenerator(nn.Module):
         - ``input="luminance"`` (colourisation, which the paper only names) reads no more than the
           photo's luminance, and keeps it exactly: the network decides hue and saturation, the
           latter within what RGB can show at that luminance.
+        - ``output="linear"`` cuts ½ + x off at 0 and 1 instead of tanh, for networks trained
+          elsewhere (``scripts/import_generator.py``). Cut pixels pass no gradient.
 
     Args:
         filters: channels after each of the first three convolutions; the paper's.
@@ -44,6 +50,7 @@ class JohnsonGenerator(nn.Module):
         upsampling: "resize" or "transposed" (the paper's).
         padding: "layers" or "start" (the paper's).
         input: "rgb" (the paper's) or "luminance".
+        output: "tanh" (the paper's) or "linear".
 
     Raises:
         InputError: unknown option, or a photo under 16 px.
@@ -59,6 +66,7 @@ class JohnsonGenerator(nn.Module):
         upsampling: str = "resize",
         padding: str = "layers",
         input: str = "rgb",
+        output: str = "tanh",
     ):
         super().__init__()
         check_options(
@@ -66,6 +74,7 @@ class JohnsonGenerator(nn.Module):
             ("upsampling", upsampling, UPSAMPLINGS),
             ("padding", padding, ("layers", "start")),
             ("input", input, ("rgb", "luminance")),
+            ("output", output, OUTPUTS),
         )
         self.arguments = {
             "filters": list(filters),
@@ -74,8 +83,10 @@ class JohnsonGenerator(nn.Module):
             "upsampling": upsampling,
             "padding": padding,
             "input": input,
+            "output": output,
         }
         self.colourizes = input == "luminance"
+        self.output = output
         # Each block loses 2 px a side, at a quarter of the resolution: 8 px of the photo.
         self.start_padding = 8 * num_residual_blocks if padding == "start" else 0
         mode: Mode = "zeros" if padding == "start" else "reflect"
@@ -109,7 +120,7 @@ class JohnsonGenerator(nn.Module):
         x = self.residual(x)
         x = self.up(x)
         x = self.to_rgb(x)[..., :height, :width]
-        x = 0.5 + 0.5 * torch.tanh(x.float())  # bfloat16 has too few steps near white
+        x = OUTPUTS[self.output](x.float())  # bfloat16 has too few steps near white
         return x if grey is None else with_luminance(x, grey)
 
 
@@ -169,16 +180,18 @@ def check_options(*options: tuple[str, Any, Collection[Any]]) -> None:
 
 def reflect(images: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
     """Pad by reflection, over and over where the padding is wider than the image."""
-    if not (left or right or top or bottom):
-        return images
     height, width = images.shape[-2:]
-    if max(left, right) < width and max(top, bottom) < height:
-        return F.pad(images, (left, right, top, bottom), mode="reflect")
+    if not isinstance(height, torch.SymInt):  # torch.export needs one way for every size
+        if not (left or right or top or bottom):
+            return images
+        if max(left, right) < width and max(top, bottom) < height:
+            return F.pad(images, (left, right, top, bottom), mode="reflect")
     rows = _reflected_indices(height, top, bottom, images.device)
     columns = _reflected_indices(width, left, right, images.device)
     return images[..., rows, :][..., columns]
 
 
 def _reflected_indices(size: int, before: int, after: int, device: torch.device) -> Tensor:
-    phase = torch.arange(-before, size + after, device=device) % (2 * size - 2)
-    return torch.minimum(phase, 2 * size - 2 - phase)
+    period = torch.full((), 2 * size - 2, device=device)  # ONNX has no remainder by a size
+    phase = torch.arange(-before, size + after, device=device) % period
+    return torch.minimum(phase, period - phase)
