@@ -7,7 +7,7 @@ import subprocess
 import sys
 import warnings
 import zlib
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import numpy as np
 import pytest
@@ -17,7 +17,9 @@ from allaprima.errors import InputError
 from allaprima.images import (
     Picture,
     check_writable,
+    count_pixels,
     find_pictures,
+    read_made_by,
     read_photo,
     read_picture,
     resize,
@@ -184,7 +186,10 @@ def test_an_animation_gives_its_first_frame(stored, suffix):
     frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, BLUE)]
     options = {"lossless": True} if suffix == ".webp" else {}
     path = stored(frames[0], suffix, save_all=True, append_images=frames[1:], **options)
-    np.testing.assert_array_equal(in_255(path)[4, 4], RED)
+    told = pytest.warns(UserWarning, match="is animated: its first frame is read")
+    with nullcontext() if suffix == ".tiff" else told:  # a TIFF's further pages are no animation
+        pixels = in_255(path)
+    np.testing.assert_array_equal(pixels[4, 4], RED)
 
 
 UPRIGHT = {
@@ -475,6 +480,20 @@ def test_written_png_is_read_back_exactly_with_alpha(tmp_path):
     np.testing.assert_array_equal(to_uint8(again.rgb), pixels[..., :3])
     np.testing.assert_array_equal(to_uint8(again.alpha), pixels[..., 3])
     assert os.listdir(tmp_path / "new/folder") == ["a.PNG"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_what_made_a_picture_is_kept_in_it(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    write_picture(path, noise(), made_by="brush 3, ink 7")
+    assert read_made_by(path) == "brush 3, ink 7"
+    write_picture(path, noise(), overwrite=True)
+    assert read_made_by(path) == ""
+    path.write_bytes(b"no picture")
+    assert read_made_by(path) == ""
+    assert count_pixels(path) == 0
+    write_picture(path, noise(5, 7), overwrite=True)
+    assert count_pixels(path) == 35
 
 
 def test_webp_keeps_alpha_and_jpeg_is_put_on_white(tmp_path):

@@ -2,40 +2,24 @@
 
 import io
 import os
-import threading
-import warnings
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image
 
+from allaprima.decoding import decode, open_image, reason
 from allaprima.errors import InputError
 
 # The filter that scales a style image decides its Gram matrices, so there is one, and it is told.
 RESIZE_FILTER = "bicubic-antialiased-pillow"
 MAX_PIXELS = 200_000_000
 
-READ_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 READ_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 WRITE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 Box = tuple[float, float, float, float]
-
-_COLOUR_SPACES = {"1": "L", "L": "L", "LA": "L", "CMYK": "CMYK"}  # every other mode is RGB
-_DEEP_MODES = ("I;16", "I;16B", "I", "F")
-_TO_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_pixel_limit_lock = threading.Lock()
 
 
 class Picture(NamedTuple):
@@ -55,7 +39,7 @@ def read_picture(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
     Raises:
         InputError: the file is missing, a folder, empty, no image, damaged or too large.
     """
-    rgb, alpha = _decode(Path(path), max_pixels)
+    rgb, alpha = decode(Path(path), max_pixels)
     return Picture(_to_float(rgb), None if alpha is None else _to_float(alpha))
 
 
@@ -69,8 +53,15 @@ def read_photo(path: str | Path, min_side_px: int | None = None) -> np.ndarray:
     Raises:
         InputError: as :func:`read_picture`.
     """
-    rgb, alpha = _decode(Path(path), MAX_PIXELS, min_side_px)
+    rgb, alpha = decode(Path(path), MAX_PIXELS, min_side_px)
     return to_uint8(rgb if alpha is None else _put_on_white(rgb, alpha))
+
+
+def count_pixels(path: str | Path) -> int:
+    """Of a picture file, by its header; 0 where that cannot be read."""
+    with suppress(Exception), open_image(Path(path), 1 << 62) as image:
+        return image.width * image.height
+    return 0
 
 
 def resize(rgb: np.ndarray, height: int, width: int, box: Box | None = None) -> np.ndarray:
@@ -106,7 +97,7 @@ def to_uint8(values: np.ndarray) -> np.ndarray:
         return values
     scaled = values * np.float32(255)
     scaled += 0.5
-    return scaled.clip(0, 255).astype(np.uint8)
+    return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
 
 
 def write_picture(
@@ -115,6 +106,7 @@ def write_picture(
     *,
     overwrite: bool = False,
     quality: int = 95,
+    made_by: str = "",
 ) -> None:
     """Write 8-bit PNG, JPEG or WebP, by the suffix; missing folders are made.
 
@@ -123,6 +115,7 @@ def write_picture(
     Args:
         picture: or RGB alone, (H, W, 3), uint8 or float in [0,1].
         quality: of JPEG and WebP, 1…100.
+        made_by: kept in the file as its software, where :func:`read_made_by` finds it.
 
     Raises:
         InputError: another suffix, a file that is there already, or one that cannot be written.
@@ -137,16 +130,28 @@ def write_picture(
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         encoded = io.BytesIO()  # for a full disk is told more plainly here than by Pillow
-        # Full-resolution chroma: coloured strokes would smear.
-        Image.fromarray(pixels).save(encoded, format_, quality=quality, subsampling="4:4:4")
+        exif = Image.Exif()
+        if made_by:
+            exif[ExifTags.Base.Software] = made_by
+        # Full-resolution chroma: coloured strokes would smear. PNG's higher levels are five times
+        # as slow and save a fiftieth; WebP's default method takes twice the time of this one.
+        options = {"quality": quality, "subsampling": "4:4:4", "compress_level": 1, "method": 2}
+        Image.fromarray(pixels).save(encoded, format_, exif=exif, **options)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(encoded.getbuffer())
         os.replace(partial, path)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be written: {_reason(error)}") from error
+        raise InputError(f"{path} cannot be written: {reason(error)}") from error
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+def read_made_by(path: str | Path) -> str:
+    """What :func:`write_picture` was told of the making; "" where there is none."""
+    with suppress(Exception), open_image(Path(path), MAX_PIXELS) as image:
+        return str(image.getexif().get(ExifTags.Base.Software, ""))
+    return ""
 
 
 def check_writable(path: str | Path, *, overwrite: bool = False) -> None:
@@ -186,112 +191,6 @@ def find_pictures(folder: str | Path) -> list[Path]:
     return sorted(found)
 
 
-def _decode(
-    path: Path, max_pixels: int, min_side_px: int | None = None
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """RGB and alpha, each uint8, or float32 in [0,1] where the file is deeper."""
-    try:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder, not a picture")
-        if path.stat().st_size == 0:
-            raise InputError(f"{path} is empty (0 bytes)")
-        with _open(path, max_pixels) as image:
-            if min_side_px:
-                image.draft(None, (min_side_px, min_side_px))
-            image.load()
-            upright = _turn_upright(image)
-            return (_deep_grey if upright.mode in _DEEP_MODES else _eight_bit)(upright, path)
-    except InputError:
-        raise
-    except UnidentifiedImageError as error:
-        formats = ", ".join(READ_FORMATS)
-        raise InputError(f"{path} is no image, or none of the known formats: {formats}") from error
-    except Exception as error:  # Pillow raises nearly anything at a damaged file
-        unopened = isinstance(error, OSError) and error.errno
-        problem = "cannot be read" if unopened else "is damaged or incomplete"
-        raise InputError(f"{path} {problem}: {_reason(error)}") from error
-
-
-def _open(path: Path, max_pixels: int) -> Image.Image:
-    # Pillow's own limit is global to the process, so it is lifted for the header alone.
-    with _pixel_limit_lock:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            image = Image.open(path, formats=READ_FORMATS)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-    width, height = image.size
-    if width * height > max_pixels:
-        image.close()
-        raise InputError(
-            f"{path} has {width} × {height} pixels; at most {max_pixels:,} are read, lest a small "
-            "file fill the memory: scale it down, or raise max_pixels"
-        )
-    return image
-
-
-def _turn_upright(image: Image.Image) -> Image.Image:
-    orientation = 1
-    with suppress(Exception):  # damaged EXIF does not make the pixels unreadable
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    method = _TO_UPRIGHT.get(orientation)
-    return image if method is None else image.transpose(method)
-
-
-def _eight_bit(image: Image.Image, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    space, alpha = _COLOUR_SPACES.get(image.mode, "RGB"), None
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        alpha = np.array(image.getchannel("A"))
-    return np.array(_to_srgb(image.convert(space), path)), alpha
-
-
-def _deep_grey(image: Image.Image, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    # ImageCms knows 8-bit grey alone, so its curve is drawn through the 256 levels.
-    levels = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
-    levels.info = image.info
-    curve = np.array(_to_srgb(levels, path))[0, :, 0] / 255
-    stored = np.array(image)
-    values = np.nan_to_num(stored / (1 if image.mode == "F" else 65535))
-    grey = np.interp(values, np.linspace(0, 1, 256), curve).astype(np.float32)
-    transparent = image.info.get("transparency")
-    alpha = None if transparent is None else (stored != transparent).astype(np.float32)
-    return np.dstack([grey] * 3), alpha
-
-
-def _to_srgb(image: Image.Image, path: Path) -> Image.Image:
-    """Mode L, RGB or CMYK to RGB, by the embedded profile if it is of use."""
-    profile = image.info.get("icc_profile")
-    if profile:
-        try:
-            mode, transform = _srgb_transform(profile, image.mode)
-            converted = ImageCms.applyTransform(image.convert(mode), transform)
-            assert converted is not None
-            return converted
-        except (ImageCms.PyCMSError, OSError, TypeError, ValueError) as error:
-            warnings.warn(f"{path}: its ICC profile is ignored: {error}", stacklevel=5)
-    return image.convert("RGB")
-
-
-@lru_cache(maxsize=8)  # photos of one source share a profile
-def _srgb_transform(profile: bytes, mode: str) -> tuple[str, ImageCms.ImageCmsTransform]:
-    """The conversion, and the mode that it takes."""
-    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    if mode == "L" and profile[16:20] == b"RGB ":  # the header's colour space
-        mode = "RGB"
-    flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
-    if mode == "L":  # else the curve is sampled at few points, too few in the shadows
-        flags |= ImageCms.Flags.NOOPTIMIZE
-    return mode, ImageCms.buildTransform(
-        source,
-        ImageCms.createProfile("sRGB"),
-        mode,
-        "RGB",
-        ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        flags,
-    )
-
-
 def _put_on_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     alpha = _to_float(alpha)[..., None]
     return _to_float(rgb) * alpha + (1 - alpha)
@@ -299,7 +198,3 @@ def _put_on_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 def _to_float(values: np.ndarray) -> np.ndarray:
     return np.divide(values, 255, dtype=np.float32) if values.dtype == np.uint8 else values
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,28 +1,31 @@
 """Which file each photo, or a texture, is painted into; told to be impossible before any work."""
 
+import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from allaprima.errors import InputError
+from allaprima.errors import InputError, some_of
 from allaprima.images import READ_SUFFIXES, WRITE_FORMATS, check_writable, find_pictures
-from allaprima.weights import some_of
+
+Plan = list[tuple[Path, Path]]
 
 
-def plan_outputs(
-    inputs: Sequence[Path], output: Path | None, style: str, *, overwrite: bool = False
-) -> list[tuple[Path, Path]]:
-    """Pairs of a photo and the file to paint it into.
+def plan_outputs(inputs: Sequence[Path], output: Path | None, style: str) -> Plan:
+    """Pairs of a photo and the file to paint it into, whether that exists or not.
 
     Without ``output``, ``photo.jpg`` becomes ``photo_STYLE.jpg`` beside it, and a folder is
     mirrored in ``FOLDER_STYLE`` beside it. ``output`` is a file, if it is named like a picture
     and there is one photo, else a folder that keeps the photos' names; with several inputs, each
     input folder has a folder of its own there. JPEG, PNG and WebP stay what they are, others
-    become PNG. Pictures in the output folder are not photos to paint.
+    become PNG. Pictures in the output folder are not photos to paint. An input that is no file
+    is a pattern, as of a shell that left it alone: ``*``, ``?``, ``[ab]``, and ``**`` for folders
+    of any depth.
 
     Raises:
         InputError: a photo is missing, there is none at all, or an output would be written twice,
-            over a photo, over an existing file (unless ``overwrite``) or where it cannot be.
+            over a photo, or where it cannot be.
     """
+    inputs = [path for each in inputs for path in _expand(each)]
     to_file = output is not None and _is_file(output)
     if to_file and (len(inputs) > 1 or inputs[0].is_dir()):
         raise InputError(f"--output {output} is one file, for one photo; name a folder instead")
@@ -30,8 +33,6 @@ def plan_outputs(
     for path in inputs:
         if path.is_dir():
             plan |= _mirror(path, output, style, alone=len(inputs) == 1)
-        elif not path.exists():
-            raise InputError(f"{path}: no such photo or folder")
         elif output is None:
             plan[path] = path.with_name(f"{path.stem}_{style}{_suffix(path)}")
         else:
@@ -40,7 +41,7 @@ def plan_outputs(
         raise InputError(
             f"no picture in {some_of(inputs)}; pictures end in {', '.join(READ_SUFFIXES)}"
         )
-    _check_plan(plan, overwrite)
+    _check_plan(plan)
     return list(plan.items())
 
 
@@ -55,6 +56,16 @@ def plan_texture(output: Path | None, style: str, *, overwrite: bool = False) ->
         file = output if _is_file(output) else output / file
     check_writable(file, overwrite=overwrite)
     return file
+
+
+def _expand(path: Path) -> list[Path]:
+    if path.exists():
+        return [path]
+    found = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(str(path)) else []
+    pictures = [file for file in map(Path, found) if file.suffix.lower() in READ_SUFFIXES]
+    if not pictures:
+        raise InputError(f"{path}: no such photo or folder")
+    return pictures
 
 
 def _is_file(output: Path) -> bool:
@@ -80,7 +91,7 @@ def _suffix(photo: Path) -> str:
     return photo.suffix if photo.suffix.lower() in WRITE_FORMATS else ".png"
 
 
-def _check_plan(plan: dict[Path, Path], overwrite: bool) -> None:
+def _check_plan(plan: dict[Path, Path]) -> None:
     photos = {photo.resolve() for photo in plan}
     painted_from: dict[Path, Path] = {}
     for photo, painted in plan.items():
@@ -94,6 +105,3 @@ def _check_plan(plan: dict[Path, Path], overwrite: bool) -> None:
             )
         painted_from[real] = photo
         check_writable(painted, overwrite=True)
-    existing = [painted for painted in plan.values() if painted.exists()]
-    if existing and not overwrite:
-        raise InputError(f"existing files are kept unless you say --overwrite: {some_of(existing)}")

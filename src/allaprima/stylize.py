@@ -3,115 +3,103 @@
 torch is imported by the functions that need it, so that a mistake in a command is told at once.
 """
 
-import math
+import queue
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, overload
 
 import numpy as np
 from PIL import Image
 
+from allaprima.controls import Controls, Paint
+from allaprima.engines import open_painters
 from allaprima.errors import InputError
-from allaprima.images import Picture, resize, to_uint8
-from allaprima.weights import find_generator, load_generator
+from allaprima.images import Picture, to_uint8
+from allaprima.torch_painter import choose_device, paint_texture, stylize
+from allaprima.weights import find_generator
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
+__all__ = ["Stylizer", "choose_device", "paint_texture", "stylize"]
 
-
-def stylize(generator: "nn.Module", rgb: np.ndarray) -> np.ndarray:
-    """One pass: (H, W, 3) float32 in [0,1] to the same, on the device where the generator is.
-
-    A super-resolution generator's painting is larger than the photo.
-
-    Raises:
-        InputError: smaller than the generator takes, or larger than the device's memory allows,
-            or a generator of textures.
-    """
-    check_takes_photos(generator)
-    return _one_pass(generator, rgb, fix="scale the photo down")
-
-
-def paint_texture(generator: "nn.Module", width: int, height: int) -> np.ndarray:
-    """A texture, (H, W, 3) float32 in [0,1]; the generator's ``noise_seed`` decides which.
-
-    Raises:
-        InputError: smaller than the generator paints, or larger than the device's memory allows,
-            or a generator that needs a photo.
-    """
-    if getattr(generator, "photo", True):
-        raise InputError(
-            "this generator paints photos, no textures: name photos to paint, or train one for "
-            "textures with train.py experiment=ulyanov2016a_texture"
-        )
-    canvas = np.broadcast_to(np.float32(1), (height, width, 3))
-    return _one_pass(generator, canvas, fix="ask for a smaller texture")
-
-
-def check_takes_photos(generator: "nn.Module") -> None:
-    """Raise InputError if it paints textures."""
-    if not getattr(generator, "photo", True):
-        raise InputError(
-            "this generator paints textures from noise, no photos: give it a size instead, "
-            "stylize.py --texture 1024x768"
-        )
-
-
-def _one_pass(generator: "nn.Module", rgb: np.ndarray, fix: str) -> np.ndarray:
-    import torch
-
-    device = next(generator.parameters()).device
-    try:
-        photo = torch.tensor(np.ascontiguousarray(rgb, np.float32)).permute(2, 0, 1)[None]
-        with torch.inference_mode():
-            painted = generator(photo.to(device, memory_format=torch.channels_last))
-            return np.ascontiguousarray(painted[0].permute(1, 2, 0).float().cpu().numpy())
-    except (RuntimeError, MemoryError) as error:
-        if "memory" not in str(error) and not isinstance(error, MemoryError):
-            raise
-        height, width = rgb.shape[:2]
-        raise InputError(
-            f"{width} × {height} px need more memory than {device} has; {fix}"
-        ) from error
+PLAIN = Controls()
 
 
 class Stylizer:
     """A trained generator that takes and gives pictures; threads may share it.
 
+    On a CPU, Johnson's network is painted by C that is compiled when first used, without torch;
+    by torch where there is no compiler, for other networks, and on a GPU.
+
     Args:
-        name_or_path: a shipped style, or a generator's file (``.safetensors``, or ``.ckpt``).
+        checkpoint: a shipped style's name, or a generator's file (``.safetensors``, ``.ckpt`` or
+            ``.onnx``); or several, whose weights are averaged
+            (:func:`allaprima.engines.average_weights`).
         device: "auto" (the first of the others that there is), "cuda", "mps" or "cpu".
         seed: of the noise, for generators that have any; None is 0. The same seed and size give
             the same noise on every device.
         noise: its strength; None is 1, as in training, and 0 leaves none.
+        shares: of several checkpoints; None is equal ones.
+        precision: "32", or "bf16": products of bfloat16, twice as fast where the processor has
+            them, and a few 1/255 away.
+        num_parallel: pictures painted at once by threads that share this on a CPU; each has its
+            part of the cores. One after the other is quicker for one picture, together for many.
+
+    Attributes:
+        metadata: what the (first) file says of itself.
+        takes_photos: False of a generator of textures.
+        num_parallel: pictures that are painted at once indeed: 1 but by C.
 
     Raises:
-        InputError: no such generator or a faulty file, no such device, noise for a generator
-            without any, or out of its range.
+        InputError: no such generator or a faulty file, different networks to average, no such
+            device, noise for a generator without any, or an option out of its range.
     """
 
     def __init__(
         self,
-        name_or_path: str | Path,
+        checkpoint: str | Path | Sequence[str | Path],
         device: str = "auto",
         seed: int | None = None,
         noise: float | None = None,
+        *,
+        shares: Sequence[float] | None = None,
+        precision: str = "32",
+        num_parallel: int = 1,
     ):
-        import torch
+        names = [checkpoint] if isinstance(checkpoint, str | Path) else checkpoint
+        self.metadata: dict[str, Any]
+        self.metadata, painters = open_painters(
+            [find_generator(name) for name in names],
+            shares,
+            device=device,
+            precision=precision,
+            seed=seed,
+            noise=noise,
+            num_parallel=num_parallel,
+        )
+        self.takes_photos: bool = getattr(painters[0], "takes_photos", True)
+        self.num_parallel = len(painters)
+        self._idle: queue.LifoQueue[Paint] = queue.LifoQueue()
+        for painter in painters:
+            self._idle.put(painter)
 
-        generator, self.metadata = load_generator(find_generator(name_or_path))
-        self.device = choose_device(device)
-        set_noise(generator, seed, noise)
-        self.generator = generator.to(self.device, memory_format=torch.channels_last)  # pyright: ignore
+    @overload
+    def __call__(self, image: Image.Image, controls: Controls = PLAIN) -> Image.Image: ...
+    @overload
+    def __call__(
+        self, image: Sequence[Image.Image], controls: Controls = PLAIN
+    ) -> list[Image.Image]: ...
+    def __call__(
+        self, image: Image.Image | Sequence[Image.Image], controls: Controls = PLAIN
+    ) -> Image.Image | list[Image.Image]:
+        """Paint an 8-bit image of any mode, or several: RGB, or RGBA with the same alpha.
 
-    def __call__(self, image: Image.Image) -> Image.Image:
-        """Paint an 8-bit image of any mode: RGB, or RGBA with the same alpha; of the same size.
-
-        Super-resolution's painting is larger, and alpha with it.
+        The size stays, but by the controls' ``output_size_px``, and super-resolution's grows.
 
         Raises:
-            InputError: more than 8 bits a channel, or as :func:`stylize`.
+            InputError: more than 8 bits a channel, or as :meth:`paint`.
         """
+        if not isinstance(image, Image.Image):
+            return [self(each, controls) for each in image]
         if image.mode.startswith(("I", "F")):
             raise InputError(
                 f"image of mode {image.mode}; 8 bits a channel are needed: convert it, "
@@ -119,61 +107,46 @@ class Stylizer:
             )
         rgba = image.convert("RGBA") if image.has_transparency_data else None
         rgb = np.asarray((rgba or image).convert("RGB"), np.float32) / 255
-        painted = to_uint8(stylize(self.generator, rgb))
-        if rgba is not None:
-            painted = np.dstack([painted, _fit(np.asarray(rgba.getchannel("A")), painted)])
-        return Image.fromarray(painted)
+        alpha = None if rgba is None else np.asarray(rgba.getchannel("A"), np.float32) / 255
+        painted = self.paint(Picture(rgb, alpha), controls)
+        channels = [painted.rgb] if painted.alpha is None else [painted.rgb, painted.alpha]
+        return Image.fromarray(np.dstack([to_uint8(channel) for channel in channels]))
 
-    def paint(self, picture: Picture) -> Picture:
-        """Paint what :func:`allaprima.images.read_picture` gives; alpha stays."""
-        painted = stylize(self.generator, picture.rgb)
-        return Picture(painted, None if picture.alpha is None else _fit(picture.alpha, painted))
+    def paint(self, picture: Picture, controls: Controls = PLAIN) -> Picture:
+        """Paint what :func:`allaprima.images.read_picture` gives; alpha stays.
+
+        Raises:
+            InputError: too small or too large for the generator, one of textures, or as
+                :meth:`Controls.paint`.
+        """
+        return controls.paint(picture, self.one_pass)
+
+    def one_pass(self, rgb: np.ndarray) -> np.ndarray:
+        """The generator alone: (H, W, 3) float32 in [0,1] to the same.
+
+        Raises:
+            InputError: too small or too large for the generator, or one of textures.
+        """
+        with self._painter() as painter:
+            return painter(rgb)
 
     def texture(self, width: int, height: int) -> Picture:
-        """Paint a texture of that size in pixels, as :func:`paint_texture`."""
-        return Picture(paint_texture(self.generator, width, height), None)
+        """Paint a texture of that size in pixels.
 
+        Raises:
+            InputError: as :func:`allaprima.torch_painter.paint_texture`.
+        """
+        with self._painter() as painter:
+            texture = getattr(painter, "texture", None)
+            if texture is None:
+                raise InputError("this generator paints photos, no textures: name photos to paint")
+            return Picture(texture(width, height), None)
 
-def set_noise(generator: "nn.Module", seed: int | None, strength: float | None) -> None:
-    """Set the noise that a generator paints with in evaluation mode; None leaves it as it is.
-
-    Raises:
-        InputError: the generator has none, a seed that is no whole number from 0 to 2⁶³-1, or a
-            strength that is no number ≥ 0.
-    """
-    if seed is None and strength is None:
-        return
-    if not getattr(generator, "num_noise_channels", 0):
-        raise InputError(
-            "this generator has no noise, so that neither seed nor strength of noise can be "
-            "chosen: leave --seed and --noise out"
-        )
-    if seed is not None:
-        if not 0 <= seed < 2**63:
-            raise InputError(f"seed {seed} must be a whole number from 0 to 2^63-1")
-        generator.noise_seed = seed  # pyright: ignore
-    if strength is not None:
-        if not 0 <= strength < math.inf:
-            raise InputError(f"noise {strength} must be a number from 0 (none); 1 is as trained")
-        generator.noise_strength = strength  # pyright: ignore
-
-
-def _fit(alpha: np.ndarray, painted: np.ndarray) -> np.ndarray:
-    """Alpha at the painting's size."""
-    height, width = painted.shape[:2]
-    return alpha if alpha.shape == (height, width) else resize(alpha, height, width)
-
-
-def choose_device(name: str) -> "torch.device":
-    """The device of that name; "auto" takes the first that there is of cuda, mps, cpu.
-
-    Raises:
-        InputError: there is none of that name here.
-    """
-    import torch
-
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    names = [*(device for device in present if present[device]), "cpu"]
-    if name != "auto" and name not in names:
-        raise InputError(f"device {name} is not on this machine; take auto or {', '.join(names)}")
-    return torch.device(names[0] if name == "auto" else name)
+    @contextmanager
+    def _painter(self) -> Iterator[Paint]:
+        """One that nobody else has, as soon as there is one."""
+        painter = self._idle.get()
+        try:
+            yield painter
+        finally:
+            self._idle.put(painter)

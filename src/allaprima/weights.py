@@ -3,23 +3,20 @@
 torch is imported by the functions that need it, so that a mistake in a command is told at once.
 """
 
-import importlib
-import inspect
 import json
 import os
 import pickle
-import pkgutil
 import re
-import reprlib
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from allaprima import generators
-from allaprima.errors import InputError
+from allaprima.architectures import check_finite, describe_generator, rebuild_generator
+from allaprima.errors import InputError, first_line, some_of
 from allaprima.resources import resource_dir
 
 if TYPE_CHECKING:
@@ -62,7 +59,7 @@ def save_generator(
         name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
         for name, tensor in generator.state_dict().items()
     }
-    _check_finite(weights)
+    check_finite(weights)
     description = describe_generator(generator)
     header = {
         "format_version": FORMAT_VERSION,
@@ -91,17 +88,51 @@ def load_generator(path: str | Path) -> tuple["nn.Module", dict[str, Any]]:
     Raises:
         InputError: naming the file and what is wrong with it.
     """
+    with _named(path) as file:
+        read = _read_checkpoint if file.suffix == ".ckpt" else _read_safetensors
+        metadata, weights = read(file)
+        return rebuild_generator(metadata, weights), metadata
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Metadata and tensors of a generator's file, fractions as float32.
+
+    torch is loaded for a ``.ckpt`` alone, and for types that numpy has not. Whether the tensors
+    fit the generator is for those to check who compute with them.
+
+    Raises:
+        InputError: as :func:`load_generator`, but for that.
+    """
+    found = None
+    with _named(path) as file:
+        if file.suffix != ".ckpt":
+            with suppress(TypeError, AttributeError):  # bfloat16 and the like
+                found = _read_safetensors(file, "numpy")
+    if found is None:
+        generator, metadata = load_generator(path)
+        return metadata, {name: tensor.numpy() for name, tensor in generator.state_dict().items()}
+    metadata, tensors = found
+    with np.errstate(over="ignore"):
+        # Copies: safetensors maps the file, which then could not be replaced on every system.
+        weights = {
+            name: tensor.astype(np.float32 if tensor.dtype.kind == "f" else tensor.dtype)
+            for name, tensor in tensors.items()
+        }
+    if bad := [name for name, a in weights.items() if not (a.size and np.isfinite(a).all())]:
+        raise InputError(f"{path}: weights are NaN, infinite or none: {some_of(bad)}")
+    return metadata, weights
+
+
+@contextmanager
+def _named(path: str | Path) -> Iterator[Path]:
+    """What is wrong with a file is told with the file's name."""
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file")
     try:
-        read = _read_checkpoint if path.suffix == ".ckpt" else _read_safetensors
-        metadata, weights = read(path)
-        generator = _build(metadata["generator"], metadata["arguments"], len(weights))
-        _fill(generator, weights)
+        if not path.is_file():
+            raise InputError("there is no such file")
+        yield path
     except (InputError, OSError) as error:
         raise InputError(f"{path}: {error}") from error
-    return generator, metadata
 
 
 def find_generator(name_or_path: str | Path) -> Path:
@@ -140,28 +171,9 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: {error}") from error
 
 
-def describe_generator(generator: "nn.Module") -> dict[str, Any]:
-    """What rebuilds a generator: its module in ``allaprima.generators``, and its arguments.
-
-    Raises:
-        InputError: its class is from elsewhere.
-    """
-    package, _, name = type(generator).__module__.rpartition(".")
-    if package != generators.__name__ or name not in _known_generators():
-        raise InputError(f"{type(generator).__qualname__} is no class of allaprima.generators")
-    return {"generator": name, "arguments": generator.arguments}
-
-
-def some_of(items: Iterable[Any], limit: int = 3) -> str:
-    """The first few items, and how many more there are."""
-    names = [str(item) for item in items]
-    more = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, "Tensor"]]:
+def _read_safetensors(path: Path, framework: str = "pt") -> tuple[dict[str, Any], dict[str, Any]]:
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework=framework) as file:
             metadata = _decode_header(file.metadata())
             return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
@@ -182,7 +194,7 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, "Tensor"]]:
             f"refused, for reading it could run code that it brings (it asks for {asked[0]})"
         ) from error
     except Exception as error:  # torch raises nearly anything at a damaged file
-        raise InputError(f"damaged or incomplete checkpoint ({_first_line(error)})") from error
+        raise InputError(f"damaged or incomplete checkpoint ({first_line(error)})") from error
     record = checkpoint.get("allaprima") if isinstance(checkpoint, dict) else None
     if not isinstance(record, dict):
         raise InputError("holds no generator: it is not a checkpoint of our training")
@@ -218,78 +230,3 @@ def _decode(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
-
-
-def _known_generators() -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(generators.__path__))
-
-
-def _build(name: Any, arguments: Any, num_tensors: int) -> "nn.Module":
-    """The generator without its weights, on the meta device, which allocates nothing."""
-    import torch
-
-    known = _known_generators()
-    if name not in known:
-        raise InputError(f"unknown generator {name!r:.40}; known are {', '.join(known)}")
-    module = importlib.import_module(f"{generators.__name__}.{name}")
-    [generator_class] = (
-        value
-        for value in vars(module).values()
-        if inspect.isclass(value)
-        and issubclass(value, torch.nn.Module)
-        and value.__module__ == module.__name__
-        and value.__name__.endswith("Generator")
-    )
-    try:
-        for argument, value in {**arguments}.items():
-            # A layer has weights. A larger count of them is false, and takes long to build.
-            counts_layers = argument.startswith("num_") and not argument.endswith("_channels")
-            if counts_layers and not 0 <= value <= num_tensors:
-                raise InputError(f"{argument}={value} in a file of {num_tensors} tensors")
-        with torch.device("meta"):
-            return generator_class(**arguments)
-    except Exception as error:  # whatever a constructor may say to a stranger's arguments
-        raise InputError(
-            f"the arguments {reprlib.repr(arguments)} do not fit {generator_class.__name__}: "
-            f"{_first_line(error)}"
-        ) from error
-
-
-def _fill(generator: "nn.Module", weights: dict[str, "Tensor"]) -> None:
-    """Put the weights in, as float32 and after checks; freeze."""
-    expected = generator.state_dict()
-    if missing := expected.keys() - weights.keys():
-        raise InputError(f"tensors are missing: {some_of(sorted(missing))}")
-    if extra := weights.keys() - expected.keys():
-        raise InputError(f"{type(generator).__name__} has no {some_of(sorted(map(str, extra)))}")
-    for name, place in expected.items():
-        if _kind(weights[name]) != _kind(place):
-            raise InputError(f"{name} is {_kind(weights[name])}; must be {_kind(place)}")
-    try:
-        # Copies: safetensors maps the file, which then could not be replaced on every system.
-        own = {name: weights[name].to(place.dtype, copy=True) for name, place in expected.items()}
-        _check_finite(own)
-    except RuntimeError as error:  # sparse, without storage and the like
-        raise InputError(f"tensors that are no plain numbers ({_first_line(error)})") from error
-    generator.load_state_dict(own, assign=True)
-    generator.eval().requires_grad_(False)
-    assert not any(tensor.is_meta for tensor in (*generator.parameters(), *generator.buffers()))
-
-
-def _kind(value: Any) -> str:
-    """What a tensor and its place must have in common: fractions or not, and the shape."""
-    try:
-        number = "fractions" if value.is_floating_point() else "integers"
-        return f"{number} of shape ({', '.join(map(str, value.shape))})"
-    except AttributeError:
-        return type(value).__name__
-
-
-def _check_finite(weights: dict[str, "Tensor"]) -> None:
-    bad = [name for name, t in weights.items() if not (t.numel() and t.isfinite().all())]
-    if bad:
-        raise InputError(f"weights are NaN, infinite or none: {some_of(bad)}")
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,157 @@
+"""Which engine paints: compiled C on a CPU, torch elsewhere, ONNX Runtime for exported files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from allaprima.controls import Paint
+from allaprima.errors import InputError
+from allaprima.processors import num_cores
+from allaprima.torch_painter import (
+    choose_device,
+    may_have_gpu,
+    paint_texture,
+    set_noise,
+    stylize,
+)
+from allaprima.weights import read_weights
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PRECISIONS = ("32", "bf16")
+ONNX_SUFFIX = ".onnx"
+
+
+class TorchPainter:
+    """A generator on a device, called with the pixels of a photo."""
+
+    def __init__(self, generator: "nn.Module", precision: str):
+        self.generator = generator
+        self.precision = precision
+        self.takes_photos = getattr(generator, "photo", True)
+
+    def __call__(self, rgb: np.ndarray) -> np.ndarray:
+        return stylize(self.generator, rgb, self.precision)
+
+    def texture(self, width: int, height: int) -> np.ndarray:
+        """As :func:`allaprima.torch_painter.paint_texture`."""
+        return paint_texture(self.generator, width, height, self.precision)
+
+
+def open_painters(
+    files: Sequence[Path],
+    shares: Sequence[float] | None,
+    *,
+    device: str,
+    precision: str,
+    seed: int | None,
+    noise: float | None,
+    num_parallel: int,
+) -> tuple[dict[str, Any], list[Paint]]:
+    """The metadata of a generator's file, or of the first of several, and who paints with it.
+
+    There may be fewer painters than ``num_parallel``: more on one GPU would not be faster. A CPU's
+    cores are shared out among them.
+
+    Raises:
+        InputError: as :class:`allaprima.stylize.Stylizer`.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"precision {precision}; choose one of {', '.join(PRECISIONS)}")
+    if files[0].suffix == ONNX_SUFFIX:
+        return _open_onnx(files, device, seed, noise)
+    metadata, weights = average_weights(files, shares)
+    if device != "cpu" and (device != "auto" or may_have_gpu()):
+        device = choose_device(device).type
+    elif device == "auto":
+        device = "cpu"
+    plain = device == "cpu" and (seed, noise) == (None, None)
+    try:
+        painters = _open_native(metadata, weights, precision, num_parallel) if plain else []
+        if painters:
+            return metadata, painters
+        generator = _open_torch(metadata, weights, device)
+    except InputError as error:
+        raise InputError(f"{files[0]}: {error}") from error
+    set_noise(generator, seed, noise)
+    return metadata, [TorchPainter(generator, precision)]
+
+
+def average_weights(
+    files: Sequence[Path], shares: Sequence[float] | None
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The first file's metadata, and the weights of all averaged; equally without ``shares``.
+
+    The average is one network, as fast as each. It paints between them where all descend from one
+    training, and often something poorer than any where each was trained from its own start.
+
+    Raises:
+        InputError: generators that differ by more than their weights, a file that cannot be read,
+            or shares that are not a positive number for each file.
+    """
+    shares = [1.0] * len(files) if shares is None else shares
+    if len(shares) != len(files) or min(shares) < 0 or not 0 < sum(shares) < float("inf"):
+        raise InputError(
+            f"--blend {','.join(map(str, shares))} for {len(files)} checkpoints; name a share "
+            "from 0 for each, and one above 0"
+        )
+    metadata, weights = read_weights(files[0])
+    total = {name: np.float32(shares[0] / sum(shares)) * array for name, array in weights.items()}
+    for file, share in zip(files[1:], shares[1:], strict=True):
+        other, more = read_weights(file)
+        if any(other[key] != metadata[key] for key in ("generator", "arguments")) or (
+            {name: array.shape for name, array in more.items()}
+            != {name: array.shape for name, array in weights.items()}
+        ):
+            raise InputError(
+                f"{file} and {files[0]} are different networks; weights of the same kind of "
+                "generator with the same options can be blended"
+            )
+        for name in total:
+            total[name] = total[name] + np.float32(share / sum(shares)) * more[name]
+    return metadata, {name: total[name].astype(array.dtype) for name, array in weights.items()}
+
+
+def _open_native(
+    metadata: dict[str, Any], weights: dict[str, np.ndarray], precision: str, num_parallel: int
+) -> list[Paint]:
+    """None of them where C cannot be compiled, or does not know this generator."""
+    try:
+        from allaprima.painter import Painter
+    except ImportError:
+        return []
+
+    arguments = metadata["arguments"]
+    if metadata["generator"] != "johnson" or not Painter.supports(arguments):
+        return []
+    threads = max(1, num_cores() // num_parallel)
+    return [Painter(arguments, weights, precision, threads) for _ in range(num_parallel)]
+
+
+def _open_torch(
+    metadata: dict[str, Any], weights: dict[str, np.ndarray], device: str
+) -> "nn.Module":
+    import torch
+
+    from allaprima.architectures import rebuild_generator
+
+    tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
+    generator = rebuild_generator(metadata, tensors)
+    return generator.to(device, memory_format=torch.channels_last)  # pyright: ignore
+
+
+def _open_onnx(
+    files: Sequence[Path], device: str, seed: int | None, noise: float | None
+) -> tuple[dict[str, Any], list[Paint]]:
+    if len(files) > 1 or device not in ("auto", "cpu") or (seed, noise) != (None, None):
+        raise InputError(
+            f"{files[0]} is painted by ONNX Runtime, on the CPU, alone and without noise: leave "
+            "out --device, --blend, --seed and --noise, or take the .safetensors file"
+        )
+    from allaprima.onnx_painter import OnnxPainter
+
+    painter = OnnxPainter(files[0])
+    return getattr(painter, "metadata", {}), [painter]

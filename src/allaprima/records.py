@@ -1,0 +1,68 @@
+"""What a painting's file says of its making, so that a folder is not painted twice."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from allaprima.controls import Controls
+from allaprima.errors import InputError, some_of
+from allaprima.images import read_made_by
+from allaprima.outputs import Plan
+
+
+def recipe_of(generators: Sequence[Path], controls: Controls, *options: object) -> str:
+    """A short name of all that decides how photos are painted: files' contents and options."""
+    recipe = hashlib.sha256()
+    for file in generators:
+        recipe.update(hashlib.sha256(file.read_bytes()).digest())
+    for name, value in vars(controls).items():
+        recipe.update(f"{name}=".encode())
+        recipe.update(value.tobytes() if name == "mask" and value is not None else b"")
+        recipe.update(f"{getattr(value, 'shape', value)};".encode())
+    recipe.update(repr(options).encode())
+    return recipe.hexdigest()[:16]
+
+
+def made_by(recipe: str, photo: Path) -> str:
+    """What is written into a painting (EXIF "Software"): the recipe, and which state of the photo.
+
+    A photo's state is its size in bytes and its time of change, as make and rsync have it.
+
+    Raises:
+        InputError: the photo is gone.
+    """
+    try:
+        state = photo.stat()
+    except OSError as error:
+        raise InputError(f"{photo} cannot be read: {error.strerror}") from error
+    stamp = hashlib.sha256(f"{state.st_size} {state.st_mtime_ns}".encode()).hexdigest()[:16]
+    return f"{_start(recipe)}{stamp}"
+
+
+def left_to_paint(plan: Plan, recipe: str) -> Plan:
+    """What of a plan is not done: paintings that do not exist, or whose photo has changed.
+
+    Raises:
+        InputError: a file exists that was not made by this recipe.
+    """
+    left: Plan = []
+    foreign: list[Path] = []
+    for photo, painted in plan:
+        if not painted.exists():
+            left.append((photo, painted))
+            continue
+        said = read_made_by(painted)
+        if not said.startswith(_start(recipe)):
+            foreign.append(painted)
+        elif said != made_by(recipe, photo):
+            left.append((photo, painted))
+    if foreign:
+        raise InputError(
+            "existing files, not of this generator and these options, are kept unless you say "
+            f"--overwrite: {some_of(foreign)}"
+        )
+    return left
+
+
+def _start(recipe: str) -> str:
+    return f"allaprima recipe {recipe} photo "
