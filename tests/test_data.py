@@ -3,6 +3,7 @@
 import itertools
 import json
 import logging
+import math
 import os
 import signal
 import time
@@ -13,13 +14,16 @@ import pytest
 import torch
 from PIL import Image
 
+from allaprima import photos as photos_module
 from allaprima.data import CanvasDataModule, PhotoDataModule
 from allaprima.errors import InputError
+from allaprima.images import read_photo, resize
 from allaprima.lightning import pl
 from allaprima.photos import (
     FixedPhotos,
     PhotoDataset,
     StreamSampler,
+    TimedLoader,
     list_coco,
     list_folder,
     read_square,
@@ -128,6 +132,32 @@ def test_reduced_decoding_leaves_the_crop_its_scale(tmp_path, share, expected):
     assert slope == pytest.approx(255 * share / 100, rel=0.02)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("extra", [{}, {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"}])
+@pytest.mark.parametrize(("crop_px", "share", "x", "y"), [(64, 1, 0.5, 0.5), (32, 0.61, 0.3, 0.9)])
+def test_plain_jpegs_take_a_shorter_way_to_the_same_pixels(
+    tmp_path, mode, extra, crop_px, share, x, y
+):
+    noise = np.random.default_rng(0).integers(0, 256, (25, 31, 3)).astype(np.uint8)
+    image = Image.fromarray(noise).resize((310, 250)).convert(mode)
+    image.save(path := tmp_path / "a.jpg", quality=90, **extra)
+    square = read_square(path, crop_px, share, x, y)
+    rgb = read_photo(path, min_side_px=math.ceil(crop_px / share))
+    assert len(rgb) < 250  # decoded at a part of its size
+    side = share * len(rgb)
+    left, top = x * (rgb.shape[1] - side), y * (rgb.shape[0] - side)
+    expected = resize(rgb, crop_px, crop_px, (left, top, left + side, top + side))
+    np.testing.assert_array_equal(square, expected)
+
+
+def test_a_damaged_jpeg_is_told_and_not_read_in_part(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(path := tmp_path / "a.jpg")
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(InputError, match="damaged"):
+        read_square(path, 32)
+
+
 def test_small_photos_are_scaled_up(tmp_path):
     Image.new("RGB", (3, 1), (9, 8, 7)).save(path := tmp_path / "a.png")
     dataset = PhotoDataset([path], 32, seed=0)
@@ -202,18 +232,39 @@ def test_random_numbers_of_the_training_are_left_alone(photos):
     assert torch.equal(before, torch.get_rng_state())
 
 
+def test_the_loader_counts_what_it_was_waited_for(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(photos_module.time, "perf_counter", lambda: now[0])
+
+    class Slow:
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            if index == 3:
+                raise IndexError
+            now[0] += 2.0
+            return index
+
+    loader = TimedLoader(Slow(), batch_size=None)
+    for _ in loader:
+        now[0] += 50.0  # the training's own time
+    assert loader.waited_s == 6.0
+
+
 def test_workers_outlive_the_signals_that_end_a_run(photos):
-    loader = iter(module(photos, num_workers=2).train_dataloader())
-    for _ in loader._workers:  # a batch of each, so that all of them have started
-        next(loader)
+    loader = module(photos, num_workers=2).train_dataloader()
+    batches = iter(loader)
+    for _ in range(2):  # a batch of each, so that both of them have started
+        next(batches)
+    workers = list(loader._iterator._workers)
     for number in (signal.SIGINT, signal.SIGTERM):
-        for worker in loader._workers:
+        for worker in workers:
             os.kill(worker.pid, number)
     for _ in range(8):
-        next(loader)
+        next(batches)
     start = time.monotonic()
-    workers = list(loader._workers)
-    del loader
+    del loader, batches
     for worker in workers:
         worker.join()
     assert time.monotonic() - start < 4, "they end at once when the loader does"

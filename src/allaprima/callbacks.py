@@ -93,38 +93,39 @@ class StopSignals(pl.Callback):
 
 
 class Throughput(pl.Callback):
-    """Log photos per second and the share of the time spent waiting for data."""
+    """Log photos per second and the share of the time spent waiting for the data loader.
+
+    On an accelerator the share is an upper bound: meanwhile the device may have work left.
+    """
 
     photos_per_s = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._reset(time.perf_counter())
-        self.last_end = self.window_start
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self.waited_s += time.perf_counter() - self.last_end
+        self._reset(trainer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Tensor, batch_idx: int
     ) -> None:
         self.num_photos += len(batch) * trainer.world_size
-        now = time.perf_counter()
-        duration_s = now - self.window_start
+        duration_s = time.perf_counter() - self.window_start
         if duration_s > 1:
             self.photos_per_s = self.num_photos / duration_s
+            waited_s = _waited_s(trainer) - self.waited_before
             pl_module.log("speed/photos_per_s", self.photos_per_s)
-            pl_module.log("speed/waiting_for_data", self.waited_s / duration_s)
-            self._reset(now)
-        self.last_end = now
+            pl_module.log("speed/waiting_for_data", waited_s / duration_s)
+            self._reset(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.last_end = time.perf_counter()  # validation is neither training nor waiting
-        self._reset(self.last_end)
+        self._reset(trainer)  # validation is neither training nor waiting
 
-    def _reset(self, now: float) -> None:
-        self.window_start, self.waited_s, self.num_photos = now, 0.0, 0
+    def _reset(self, trainer: pl.Trainer) -> None:
+        self.window_start, self.num_photos = time.perf_counter(), 0
+        self.waited_before = _waited_s(trainer)
+
+
+def _waited_s(trainer: pl.Trainer) -> float:
+    # The loader's own clock: between two steps there is more than waiting, such as checkpoints.
+    return getattr(trainer.train_dataloader, "waited_s", 0.0)
 
 
 class ProgressBar(callbacks.ProgressBar):

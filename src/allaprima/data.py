@@ -15,9 +15,18 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from allaprima.errors import InputError
 from allaprima.lightning import pl
-from allaprima.photos import FixedPhotos, Item, PhotoDataset, StreamSampler, max_broken, some_of
+from allaprima.photos import (
+    FixedPhotos,
+    Item,
+    PhotoDataset,
+    StreamSampler,
+    TimedLoader,
+    max_broken,
+    some_of,
+)
 
 WORKER_GRACE_S = 20
+MAX_AUTO_WORKERS = 15
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +44,7 @@ class PhotoDataModule(pl.LightningDataModule):
         num_val: validation photos at most.
         num_workers: processes that read photos. "auto" leaves one core of each training process's
             share to the training itself (on two cores, one worker; on one, none: it would only
-            take turns), and takes no more than 8, which read over a thousand photos a second.
+            take turns), and takes no more than 15, which read thousands of photos a second.
         seed: of the order, the crops and the choice of what is held out.
         root: where the photos are from; recorded only.
         num_train_photos: train on the first so many photos alone; None takes all.
@@ -105,8 +114,8 @@ class PhotoDataModule(pl.LightningDataModule):
             self.start_step = self.trainer.global_step
         num_workers = self.num_workers
         if not isinstance(num_workers, int):
-            num_workers = max(0, min(8, _num_cores() // sharing - 1))
-        return DataLoader(
+            num_workers = max(0, min(MAX_AUTO_WORKERS, _num_cores() // sharing - 1))
+        return TimedLoader(
             PhotoDataset(self.train_photos, self.crop_px, self.seed),
             self.batch_size,
             sampler=StreamSampler(self.start_position, self.batch_size, rank, world_size),

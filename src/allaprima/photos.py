@@ -1,19 +1,23 @@
 """Photos to train on: lists of files, and an endless reproducible stream of their crops."""
 
+import io
 import json
 import logging
 import math
 import re
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from allaprima.errors import InputError
-from allaprima.images import READ_SUFFIXES, find_pictures, read_photo, resize
+from allaprima.images import READ_SUFFIXES, Box, find_pictures, read_photo, resize
 
 Item = tuple[Tensor, list[str]]  # uint8 RGB (3, crop, crop), and a sentence per broken file
 
@@ -74,12 +78,37 @@ def read_square(
         share: side of the part, as a share of the photo's short side.
         x, y: where it lies, 0 being left or top, 1 right or bottom.
     """
-    rgb = read_photo(path, min_side_px=math.ceil(crop_px / share))
-    height, width = rgb.shape[:2]
+    min_side_px = math.ceil(crop_px / share)
+    square = _read_square_of_plain_jpeg(Path(path), crop_px, min_side_px, share, x, y)
+    if square is not None:
+        return square
+    rgb = read_photo(path, min_side_px=min_side_px)
+    return resize(rgb, crop_px, crop_px, _box(rgb.shape[1], rgb.shape[0], share, x, y))
+
+
+def _read_square_of_plain_jpeg(
+    path: Path, crop_px: int, min_side_px: int, share: float, x: float, y: float
+) -> np.ndarray | None:
+    """The same square without the copies that other files need, or None if this is not a plain one.
+
+    Plain are colour JPEGs without profile and EXIF, as nearly all of COCO's.
+    """
+    try:
+        with Image.open(io.BytesIO(path.read_bytes()), formats=("JPEG",)) as image:
+            if image.mode != "RGB" or not image.info.keys().isdisjoint(("icc_profile", "exif")):
+                return None
+            image.draft(None, (min_side_px, min_side_px))
+            box = _box(image.width, image.height, share, x, y)
+            # What resize() does, on the pixels where they are.
+            return np.array(image.resize((crop_px, crop_px), Image.Resampling.BICUBIC, box))
+    except Exception:  # the general way knows what is wrong and how to tell it
+        return None
+
+
+def _box(width: int, height: int, share: float, x: float, y: float) -> Box:
     side = share * min(height, width)
     left, top = x * (width - side), y * (height - side)
-    box = (left, top, min(left + side, width), min(top + side, height))
-    return resize(rgb, crop_px, crop_px, box)
+    return (left, top, min(left + side, width), min(top + side, height))
 
 
 class PhotoDataset(Dataset[Item]):
@@ -117,6 +146,23 @@ class PhotoDataset(Dataset[Item]):
             except InputError as error:  # told in the item: raised in a worker, it would be garbled
                 broken.append(str(error))
         return torch.zeros(3, self.crop_px, self.crop_px, dtype=torch.uint8), broken
+
+
+class TimedLoader(DataLoader):
+    """A DataLoader that knows how long the training process has waited for its batches."""
+
+    waited_s = 0.0
+
+    def __iter__(self) -> Iterator[Any]:  # pyright: ignore
+        batches = super().__iter__()
+        while True:
+            start = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            self.waited_s += time.perf_counter() - start
+            yield batch
 
 
 class FixedPhotos(Dataset[Tensor]):
