@@ -10,7 +10,7 @@ from PIL import Image
 from allaprima.blending import blend
 from allaprima.colors import luminance, match_colors, transfer_luminance
 from allaprima.errors import InputError
-from allaprima.images import Picture, read_picture, resize
+from allaprima.images import Picture, each_channel, read_picture, resize
 
 Paint = Callable[[np.ndarray], np.ndarray]
 COLORS = ("style", "photo", "matched")
@@ -116,8 +116,10 @@ def _resample(painted: np.ndarray, height: int, width: int) -> np.ndarray:
     """By Lanczos, which keeps the edges of strokes sharper than the bicubic filter."""
     if painted.shape[:2] == (height, width):
         return painted
-    scaled = np.empty((height, width, 3), np.float32)
-    for channel in range(3):
-        image = Image.fromarray(np.ascontiguousarray(painted[..., channel]))
-        scaled[..., channel] = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
+
+    def scale(channel: np.ndarray) -> np.ndarray:
+        image = Image.fromarray(np.ascontiguousarray(channel))
+        return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
+
+    scaled = each_channel(scale, painted)
     return scaled.clip(0, 1, out=scaled)

@@ -28,8 +28,10 @@ ONNX_SUFFIX = ".onnx"
 class TorchPainter:
     """A generator on a device, called with the pixels of a photo."""
 
-    def __init__(self, generator: "nn.Module", precision: str):
-        self.generator = generator
+    def __init__(self, generator: "nn.Module", device: str, precision: str):
+        import torch
+
+        self.generator = generator.to(device, memory_format=torch.channels_last)  # pyright: ignore
         self.precision = precision
         self.takes_photos = getattr(generator, "photo", True)
 
@@ -62,7 +64,7 @@ def open_painters(
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision}; choose one of {', '.join(PRECISIONS)}")
     if files[0].suffix == ONNX_SUFFIX:
-        return _open_onnx(files, device, seed, noise)
+        return _open_onnx(files, device, seed, noise, num_parallel)
     metadata, weights = average_weights(files, shares)
     if device != "cpu" and (device != "auto" or may_have_gpu()):
         device = choose_device(device).type
@@ -73,11 +75,11 @@ def open_painters(
         painters = _open_native(metadata, weights, precision, num_parallel) if plain else []
         if painters:
             return metadata, painters
-        generator = _open_torch(metadata, weights, device)
+        generator = _to_torch(metadata, weights)
     except InputError as error:
         raise InputError(f"{files[0]}: {error}") from error
     set_noise(generator, seed, noise)
-    return metadata, [TorchPainter(generator, precision)]
+    return metadata, [TorchPainter(generator, device, precision)]
 
 
 def average_weights(
@@ -102,10 +104,7 @@ def average_weights(
     total = {name: np.float32(shares[0] / sum(shares)) * array for name, array in weights.items()}
     for file, share in zip(files[1:], shares[1:], strict=True):
         other, more = read_weights(file)
-        if any(other[key] != metadata[key] for key in ("generator", "arguments")) or (
-            {name: array.shape for name, array in more.items()}
-            != {name: array.shape for name, array in weights.items()}
-        ):
+        if _architecture(other, more) != _architecture(metadata, weights):
             raise InputError(
                 f"{file} and {files[0]} are different networks; weights of the same kind of "
                 "generator with the same options can be blended"
@@ -115,36 +114,37 @@ def average_weights(
     return metadata, {name: total[name].astype(array.dtype) for name, array in weights.items()}
 
 
+def _architecture(metadata: dict[str, Any], weights: dict[str, np.ndarray]) -> list[Any]:
+    """By the rebuilt generator: an older file does not name what has become an option since."""
+    return [metadata["generator"], _to_torch(metadata, weights).arguments]
+
+
 def _open_native(
     metadata: dict[str, Any], weights: dict[str, np.ndarray], precision: str, num_parallel: int
 ) -> list[Paint]:
     """None of them where C cannot be compiled, or does not know this generator."""
-    try:
-        from allaprima.painter import Painter
-    except ImportError:
-        return []
+    from allaprima.painter import Painter
 
     arguments = metadata["arguments"]
-    if metadata["generator"] != "johnson" or not Painter.supports(arguments):
+    if metadata["generator"] != "johnson" or not isinstance(arguments, dict):
+        return []  # torch's way tells what is wrong
+    if not Painter.supports(arguments, precision):
         return []
     threads = max(1, num_cores() // num_parallel)
     return [Painter(arguments, weights, precision, threads) for _ in range(num_parallel)]
 
 
-def _open_torch(
-    metadata: dict[str, Any], weights: dict[str, np.ndarray], device: str
-) -> "nn.Module":
+def _to_torch(metadata: dict[str, Any], weights: dict[str, np.ndarray]) -> "nn.Module":
     import torch
 
     from allaprima.architectures import rebuild_generator
 
     tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
-    generator = rebuild_generator(metadata, tensors)
-    return generator.to(device, memory_format=torch.channels_last)  # pyright: ignore
+    return rebuild_generator(metadata, tensors)
 
 
 def _open_onnx(
-    files: Sequence[Path], device: str, seed: int | None, noise: float | None
+    files: Sequence[Path], device: str, seed: int | None, noise: float | None, num_parallel: int
 ) -> tuple[dict[str, Any], list[Paint]]:
     if len(files) > 1 or device not in ("auto", "cpu") or (seed, noise) != (None, None):
         raise InputError(
@@ -153,5 +153,6 @@ def _open_onnx(
         )
     from allaprima.onnx_painter import OnnxPainter
 
-    painter = OnnxPainter(files[0])
-    return getattr(painter, "metadata", {}), [painter]
+    threads = max(1, num_cores() // num_parallel)
+    painters = [OnnxPainter(files[0], threads) for _ in range(num_parallel)]
+    return painters[0].metadata, list(painters)

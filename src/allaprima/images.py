@@ -2,6 +2,8 @@
 
 import io
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +17,7 @@ from allaprima.errors import InputError
 # The filter that scales a style image decides its Gram matrices, so there is one, and it is told.
 RESIZE_FILTER = "bicubic-antialiased-pillow"
 MAX_PIXELS = 200_000_000
+LARGE = 1 << 20  # numbers in an image, from which threads gain more than they cost
 
 READ_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 WRITE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -79,9 +82,19 @@ def resize(rgb: np.ndarray, height: int, width: int, box: Box | None = None) -> 
     if rgb.dtype == np.uint8:
         return scale(rgb)
     assert rgb.dtype == np.float32, rgb.dtype
-    if rgb.ndim == 3:
-        return np.stack([resize(c, height, width, box) for c in np.moveaxis(rgb, -1, 0)], axis=-1)
-    return scale(rgb).clip(0, 1)
+    scaled = each_channel(scale, rgb)
+    return np.clip(scaled, 0, 1, out=scaled)
+
+
+def each_channel(change: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> np.ndarray:
+    """Apply to (H, W), or to each of (H, W, C), at once where the image is large."""
+    if image.ndim == 2:
+        return change(image)
+    channels = [image[..., number] for number in range(image.shape[2])]
+    if image.size < LARGE:
+        return np.stack([change(channel) for channel in channels], axis=-1)
+    with ThreadPoolExecutor(len(channels)) as pool:
+        return np.stack(list(pool.map(change, channels)), axis=-1)
 
 
 def resize_short_side(rgb: np.ndarray, size_px: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from allaprima.controls import Controls, Paint
 from allaprima.engines import open_painters
 from allaprima.errors import InputError
 from allaprima.images import Picture, to_uint8
-from allaprima.torch_painter import choose_device, paint_texture, stylize
+from allaprima.torch_painter import TEXTURES_ONLY, choose_device, paint_texture, stylize
 from allaprima.weights import find_generator
 
 __all__ = ["Stylizer", "choose_device", "paint_texture", "stylize"]
@@ -46,7 +46,6 @@ class Stylizer:
 
     Attributes:
         metadata: what the (first) file says of itself.
-        takes_photos: False of a generator of textures.
         num_parallel: pictures that are painted at once indeed: 1 but by C.
 
     Raises:
@@ -76,7 +75,7 @@ class Stylizer:
             noise=noise,
             num_parallel=num_parallel,
         )
-        self.takes_photos: bool = getattr(painters[0], "takes_photos", True)
+        self._takes_photos: bool = getattr(painters[0], "takes_photos", True)
         self.num_parallel = len(painters)
         self._idle: queue.LifoQueue[Paint] = queue.LifoQueue()
         for painter in painters:
@@ -111,6 +110,11 @@ class Stylizer:
         painted = self.paint(Picture(rgb, alpha), controls)
         channels = [painted.rgb] if painted.alpha is None else [painted.rgb, painted.alpha]
         return Image.fromarray(np.dstack([to_uint8(channel) for channel in channels]))
+
+    def check_takes_photos(self) -> None:
+        """Raise InputError if it paints textures from noise."""
+        if not self._takes_photos:
+            raise InputError(TEXTURES_ONLY)
 
     def paint(self, picture: Picture, controls: Controls = PLAIN) -> Picture:
         """Paint what :func:`allaprima.images.read_picture` gives; alpha stays.

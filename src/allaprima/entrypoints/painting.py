@@ -1,14 +1,14 @@
 """stylize.py at work: photos painted, told of and counted; folders watched."""
 
 import os
+import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import typer
 
 from allaprima.controls import Controls
 from allaprima.errors import InputError
@@ -18,14 +18,13 @@ from allaprima.outputs import Plan
 from allaprima.records import left_to_paint, made_by
 from allaprima.stylize import Stylizer
 
-INTERRUPTED = 130  # the shell's status of a command that Ctrl-C ended
 NUM_READERS = 3  # threads around one painter: one reads, one paints, one writes
 LOOK_EVERY_S = 1.0
 
 
 def tell(line: str) -> None:
     """A line that is no result."""
-    typer.echo(line, err=True)
+    print(line, file=sys.stderr, flush=True)
 
 
 @dataclass
@@ -72,7 +71,8 @@ class Painting:
             else:
                 self.fail(photo, error)
 
-        with shown as advance:
+        with shown as advance, warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: tell(f"note: {message}")
             return paint_many(plan, self.paint_one, max(1, num_threads), finished)
 
     def fail(self, photo: Path, error: InputError) -> None:
@@ -85,7 +85,10 @@ def paint_plan(painting: Painting, plan: Plan) -> int:
     """Paint all the photos of a plan and say what was written.
 
     Returns:
-        The exit status: 0, or 1 if a photo failed, or 130 after Ctrl-C.
+        The exit status: 0, or 1 if a photo failed.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, when those begun are done and told of.
     """
     finished = painting.paint_all(plan)
     if not finished:
@@ -94,7 +97,9 @@ def paint_plan(painting: Painting, plan: Plan) -> int:
         tell(f"{painting.num_failed} of {len(plan)} photos could not be painted.")
     written = set(painting.written)
     report([painted for _, painted in plan if painted in written])
-    return int(painting.num_failed > 0) if finished else INTERRUPTED
+    if not finished:
+        raise KeyboardInterrupt
+    return int(painting.num_failed > 0)
 
 
 def watch(painting: Painting, plan_now: Callable[[], Plan]) -> int:
@@ -160,10 +165,10 @@ def report(written: Sequence[Path]) -> None:
     """Name the files that were written, or, if they are many, their number and folder."""
     if len(written) <= 5:
         for file in written:
-            typer.echo(f"Wrote {file}")
+            print(f"Wrote {file}")
     else:
         folder = os.path.commonpath([file.parent.absolute() for file in written])
-        typer.echo(f"Wrote {len(written)} paintings in {folder}")
+        print(f"Wrote {len(written)} paintings in {folder}")
 
 
 def progress_bar(total: int) -> Any:

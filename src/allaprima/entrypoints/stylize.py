@@ -1,223 +1,134 @@
 """stylize.py: paint photos, folders of photos, or textures with a trained generator."""
 
 import re
-import warnings
-from enum import StrEnum
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from allaprima.controls import Controls, read_mask
-from allaprima.entrypoints.painting import INTERRUPTED, Painting, paint_plan, report, tell, watch
+from allaprima.entrypoints.stylize_options import parse_options
 from allaprima.errors import InputError
-from allaprima.images import MAX_PIXELS, write_picture
-from allaprima.outputs import plan_outputs, plan_texture
-from allaprima.processors import num_cores
-from allaprima.records import left_to_paint, recipe_of
-from allaprima.stylize import Stylizer
-from allaprima.torch_painter import TEXTURES_ONLY
-from allaprima.weights import find_generator, list_generators, read_metadata
 
+if TYPE_CHECKING:
+    from allaprima.entrypoints.painting import Painting
+
+INTERRUPTED = 130  # the shell's status of a command that Ctrl-C ended
 MAX_PARALLEL = 4  # photos painted at once, each on its share of the cores
 
-app = typer.Typer(add_completion=False)
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Console entry point; ends by SystemExit with the status: 0, 1 of failures, 130 of Ctrl-C."""
+    options = parse_options(arguments)
+    try:
+        from allaprima.entrypoints.painting import tell
+
+        try:
+            raise SystemExit(list_styles() if options.list else run(options))
+        except InputError as error:
+            tell(f"error: {error}")
+            raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
 
 
-class Device(StrEnum):
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-    MPS = "mps"
+def list_styles() -> int:
+    """Print the shipped generators' names and what they say of themselves."""
+    from allaprima.weights import list_generators, read_metadata
 
-
-class Colors(StrEnum):
-    STYLE = "style"
-    PHOTO = "photo"
-    MATCHED = "matched"
-
-
-class Precision(StrEnum):
-    FLOAT32 = "32"
-    BFLOAT16 = "bf16"
-
-
-def main() -> None:
-    """Console entry point."""
-    app()
-
-
-def show_styles(wanted: bool) -> None:
-    """Print the shipped generators' names and what they say of themselves, and exit."""
-    if not wanted:
-        return
     for name, file in list_generators().items():
         style = read_metadata(file).get("style")
         about = style if isinstance(style, dict) else {}
         known = [about[key] for key in ("title", "artist", "year", "licence") if about.get(key)]
-        typer.echo(f"{name:20} {', '.join(map(str, known))}".rstrip())
+        print(f"{name:20} {', '.join(map(str, known))}".rstrip())
     if not list_generators():
-        typer.echo("No generator is shipped yet; scripts/train.py trains one.")
-    raise typer.Exit
+        print("No generator is shipped yet; scripts/train.py trains one.")
+    return 0
 
 
-LOOK, NOISE, MACHINE = "How it looks", "Textures and noise", "The machine"
+def run(options: Any) -> int:
+    """Paint what the options ask for; the exit status.
 
-
-@app.command()
-def stylize(
-    checkpoint: Annotated[
-        list[str],
-        typer.Option(
-            "--checkpoint",
-            "-c",
-            help="A shipped style's name, or a generator's file. Several: see --blend.",
-        ),
-    ],
-    photos: Annotated[
-        list[Path] | None, typer.Argument(help="Photos, folders of photos, and patterns.")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="A file for one picture, else a folder."),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Paint all anew, and replace what exists.")
-    ] = False,
-    watch_: Annotated[
-        bool, typer.Option("--watch", help="Go on: paint what comes into the folders, till Ctrl-C.")
-    ] = False,
-    size: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PX",
-            help="Long side to paint at: smaller makes broader strokes. The size stays.",
-            rich_help_panel=LOOK,
-        ),
-    ] = None,
-    output_size: Annotated[
-        int | None,
-        typer.Option(metavar="PX", help="Long side of the result.", rich_help_panel=LOOK),
-    ] = None,
-    strength: Annotated[
-        float, typer.Option(help="0 is the photo, 1 the painting.", rich_help_panel=LOOK)
-    ] = 1.0,
-    colors: Annotated[
-        Colors,
-        typer.Option(
-            help="The style's; the photo's own; or the style's matched to the photo's palette.",
-            rich_help_panel=LOOK,
-        ),
-    ] = Colors.STYLE,
-    mask: Annotated[
-        Path | None,
-        typer.Option(
-            help="A picture: painted where it is white, by degrees where it is grey.",
-            rich_help_panel=LOOK,
-        ),
-    ] = None,
-    blend: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B",
-            help="Shares in which several checkpoints' weights are averaged, as 0.7,0.3.",
-            rich_help_panel=LOOK,
-        ),
-    ] = None,
-    texture: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WIDTHxHEIGHT",
-            help="Paint a texture of this size instead of photos, with a generator of textures.",
-            rich_help_panel=NOISE,
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            help="Of the noise, where a generator has any: another seed, another picture.",
-            rich_help_panel=NOISE,
-        ),
-    ] = None,
-    noise: Annotated[
-        float | None,
-        typer.Option(
-            help="Strength of the noise: 0 is none, 1 as in training.", rich_help_panel=NOISE
-        ),
-    ] = None,
-    device: Annotated[
-        Device, typer.Option(help="What computes.", rich_help_panel=MACHINE)
-    ] = Device.AUTO,
-    precision: Annotated[
-        Precision,
-        typer.Option(
-            help="bf16 is faster on processors that have it, and less exact.",
-            rich_help_panel=MACHINE,
-        ),
-    ] = Precision.FLOAT32,
-    max_megapixels: Annotated[
-        float,
-        typer.Option(help="Larger photos are refused unread.", rich_help_panel=MACHINE),
-    ] = MAX_PIXELS / 1e6,
-    list_: Annotated[
-        bool,
-        typer.Option("--list", callback=show_styles, is_eager=True, help="Name shipped styles."),
-    ] = False,
-) -> None:
-    """Paint photos in the style of a trained generator; sizes stay as they are.
-
-    Without --output, photo.jpg becomes photo_STYLE.jpg, and a folder becomes FOLDER_STYLE.
-    What was painted before with the same generator and options is not painted again.
-    A photo that cannot be painted is reported, the rest go on, and the exit status is 1.
-
-    With --texture 1024x768 there are no photos, and the picture is STYLE_texture.png.
-    One seed and size always give the same.
+    Raises:
+        InputError: nothing can be painted so.
     """
-    if not photos and texture is None:
-        raise typer.BadParameter("name photos to paint, or a size: --texture 1024x768")
-    try:
-        if photos and texture is not None:
-            raise InputError(
-                f"--texture {texture} is painted without photos; leave one of them out"
-            )
-        generators = [find_generator(name) for name in checkpoint]
-        style = "_".join(file.stem for file in generators)
-        shares = None if blend is None else parse_shares(blend)
-        options = {"shares": shares, "seed": seed, "noise": noise, "precision": precision.value}
-        if texture is not None:
-            dimensions = parse_size(texture)
-            file = plan_texture(output, style, overwrite=overwrite)
-            painted = Stylizer(generators, device.value, **options).texture(*dimensions)
-            write_picture(file, painted, overwrite=overwrite)
-            report([file])
-            return
-        controls = Controls(
-            size, output_size, strength, colors.value, None if mask is None else read_mask(mask)
+    from allaprima.weights import find_generator
+
+    if options.photos and options.texture is not None:
+        raise InputError(
+            f"--texture {options.texture} is painted without photos; leave one of them out"
         )
-        recipe = recipe_of(generators, controls, *options.values())
-        plan = [] if watch_ else plan_outputs(photos or [], output, style)
-        left = plan if overwrite else left_to_paint(plan, recipe)
-        if len(left) < len(plan):
-            tell(f"{len(plan) - len(left)} of {len(plan)} photos are painted already.")
-        if not left and not watch_:
-            return
-        num_parallel = max(1, min(MAX_PARALLEL, num_cores(), len(left)))
-        stylizer = Stylizer(generators, device.value, num_parallel=num_parallel, **options)
-        if not stylizer.takes_photos:
-            raise InputError(TEXTURES_ONLY)
-        painting = Painting(stylizer, controls, recipe, overwrite, round(max_megapixels * 1e6))
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: tell(f"note: {message}")
-            if watch_:
-                status = watch(painting, lambda: plan_outputs(photos or [], output, style))
-            else:
-                status = paint_plan(painting, left)
-        raise typer.Exit(status)
-    except InputError as error:
-        tell(f"error: {error}")
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+    generators = [find_generator(name) for name in options.checkpoint]
+    settings = {
+        "shares": None if options.blend is None else parse_shares(options.blend),
+        "seed": options.seed,
+        "noise": options.noise,
+        "precision": options.precision,
+    }
+    output = None if options.output is None else Path(options.output)
+    work = paint_photos if options.texture is None else paint_texture
+    return work(options, generators, settings, output)
+
+
+def paint_texture(
+    options: Any, generators: list[Path], settings: dict[str, Any], output: Path | None
+) -> int:
+    """Paint a texture into its file; the exit status.
+
+    Raises:
+        InputError: the size, the file or the generator will not do.
+    """
+    from allaprima.entrypoints.painting import report
+    from allaprima.images import write_picture
+    from allaprima.outputs import plan_texture
+    from allaprima.stylize import Stylizer
+
+    size = parse_size(options.texture)
+    file = plan_texture(output, style_of(generators), overwrite=options.overwrite)
+    texture = Stylizer(generators, options.device, **settings).texture(*size)
+    write_picture(file, texture, overwrite=options.overwrite)
+    report([file])
+    return 0
+
+
+def paint_photos(
+    options: Any, generators: list[Path], settings: dict[str, Any], output: Path | None
+) -> int:
+    """Paint photos, those painted already left out, or watch folders; the exit status.
+
+    Raises:
+        InputError: nothing can be painted so.
+    """
+    from allaprima.controls import Controls, read_mask
+    from allaprima.entrypoints.painting import Painting, paint_plan, tell, watch
+    from allaprima.outputs import Plan, plan_outputs
+    from allaprima.processors import num_cores
+    from allaprima.records import left_to_paint, recipe_of
+    from allaprima.stylize import Stylizer
+
+    mask = None if options.mask is None else read_mask(options.mask)
+    controls = Controls(options.size, options.output_size, options.strength, options.colors, mask)
+    recipe = recipe_of(generators, controls, *settings.values())
+    max_pixels = round(options.max_megapixels * 1e6)
+
+    def plan_now() -> Plan:
+        return plan_outputs([Path(photo) for photo in options.photos], output, style_of(generators))
+
+    def begin(num_parallel: int) -> "Painting":
+        stylizer = Stylizer(generators, options.device, num_parallel=num_parallel, **settings)
+        stylizer.check_takes_photos()
+        return Painting(stylizer, controls, recipe, options.overwrite, max_pixels)
+
+    if options.watch:
+        return watch(begin(1), plan_now)
+    plan = plan_now()
+    left = plan if options.overwrite else left_to_paint(plan, recipe)
+    if len(left) < len(plan):
+        tell(f"{len(plan) - len(left)} of {len(plan)} photos are painted already.")
+    return paint_plan(begin(min(MAX_PARALLEL, num_cores(), len(left))), left) if left else 0
+
+
+def style_of(generators: Sequence[Path]) -> str:
+    """The name for files: of the generator, or of all that are blended."""
+    return "_".join(file.stem for file in generators)
 
 
 def parse_size(text: str) -> tuple[int, int]:
