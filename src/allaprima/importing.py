@@ -1,0 +1,145 @@
+"""Generators trained elsewhere, made ours: PyTorch's own example of fast neural style."""
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from allaprima.errors import InputError, first_line, some_of
+from allaprima.generators.johnson import JohnsonGenerator
+
+EXAMPLE = "the transformer network of PyTorch's fast_neural_style example"
+# Ours: theirs, convolution and norm.
+LAYERS = {
+    "down.0": ("conv1", "in1"),
+    "down.1": ("conv2", "in2"),
+    "down.2": ("conv3", "in3"),
+    "up.0": ("deconv1", "in4"),
+    "up.1": ("deconv2", "in5"),
+}
+# Kept by old versions for a norm that never used them.
+STALE = re.compile(r"(in\d+|res\d+\.in\d+)\.(running_mean|running_var|num_batches_tracked)")
+RESIDUAL = re.compile(r"res(\d+)\.")
+
+
+def import_transformer_net(path: str | Path) -> JohnsonGenerator:
+    """Read weights of :data:`EXAMPLE` into our generator, which then paints what theirs did.
+
+    Theirs takes and gives pixels of 0…255, neither shifted nor bent by tanh, and cut off for
+    display. Ours takes x in [0,1] and subtracts ½, so with theirs W·255x + b
+
+        W' = 255 W,   b' = b + 255/2 · ΣW      first convolution: reflection commutes with both
+        W' = W / 255, b' = b / 255 − ½         last one, under ``output="linear"``
+
+    Where a side is not divisible by 4, theirs gives a picture up to 3 px larger, and ours the
+    photo's size.
+
+    Args:
+        path: a ``.safetensors`` file, or what ``torch.save`` wrote (``.pth``, ``.model``, ``.pt``):
+            of that, tensors alone are read, and no code is run.
+
+    Raises:
+        InputError: no such file, a damaged one, one that asks for code, or another network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file")
+    try:
+        read = _read_safetensors if path.suffix == ".safetensors" else _read_pickle
+        return _convert(_plain(read(path)))
+    except (InputError, OSError) as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _read_safetensors(path: Path) -> Any:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise InputError(f"damaged, incomplete or not a safetensors file ({error})") from error
+
+
+def _read_pickle(path: Path) -> Any:
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError as error:
+        asked = re.findall(r"GLOBAL (\S+)", str(error)) or ["more than tensors and plain values"]
+        raise InputError(
+            f"refused, for reading it could run code that it brings (it asks for {asked[0]}). "
+            "Where you trust it, save its state_dict() alone with torch.save"
+        ) from error
+    except Exception as error:  # torch raises nearly anything at a damaged file
+        raise InputError(
+            f"damaged, incomplete or no file of torch.save ({first_line(error)})"
+        ) from error
+
+
+def _plain(state: Any) -> dict[str, Tensor]:
+    """Tensors by name, float32, without what is stale and what DataParallel puts before names."""
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not state:
+        raise InputError(f"holds no state dict of {EXAMPLE}")
+    named = {str(name).removeprefix("module."): value for name, value in state.items()}
+    plain = {name: value for name, value in named.items() if not STALE.fullmatch(name)}
+    for name, value in plain.items():
+        if not isinstance(value, Tensor) or value.layout != torch.strided:
+            raise InputError(f"{name:.60} is {type(value).__name__}, no plain tensor: {_not_it()}")
+        if not value.is_floating_point():
+            raise InputError(f"{name:.60} holds {value.dtype}; must be fractions")
+        if value.numel() == 0 or not value.isfinite().all():
+            raise InputError(f"{name:.60} is NaN, infinite or none")
+    return {name: value.float() for name, value in plain.items()}
+
+
+def _convert(theirs: dict[str, Tensor]) -> JohnsonGenerator:
+    names = _names(sorted({int(m[1]) for name in theirs if (m := RESIDUAL.match(name))}))
+    if missing := [name for name in names.values() if name not in theirs]:
+        raise InputError(f"tensors are missing: {some_of(missing)}; {_not_it()}")
+    if extra := theirs.keys() - set(names.values()):
+        raise InputError(f"{some_of(sorted(extra))} has no place: {_not_it()}")
+    a, b, c = (theirs[names[f"down.{i}.0.bias"]].numel() for i in range(3))
+    num_blocks = sum(name.endswith(".body.0.weight") for name in names)
+    with torch.device("meta"):
+        generator = JohnsonGenerator((a, b, c), num_blocks, output="linear")
+    weights = {ours: theirs[name].clone() for ours, name in names.items()}
+    for ours, place in generator.state_dict().items():
+        if weights[ours].shape != place.shape:
+            raise InputError(
+                f"{names[ours]} is of shape {tuple(weights[ours].shape)}; must be "
+                f"{tuple(place.shape)}: {_not_it()}"
+            )
+    first, last = weights["down.0.0.weight"], weights["to_rgb.weight"]
+    weights["down.0.0.bias"] += 127.5 * first.sum((1, 2, 3))
+    first *= 255
+    last /= 255
+    weights["to_rgb.bias"] = weights["to_rgb.bias"] / 255 - 0.5
+    generator.load_state_dict(weights, assign=True)
+    return generator.eval().requires_grad_(False)
+
+
+def _names(blocks: list[int]) -> dict[str, str]:
+    """Our names of weights and biases, and theirs."""
+    layers: dict[str, str] = {"to_rgb": "deconv3.conv2d"}
+    for ours, (convolution, norm) in LAYERS.items():
+        # In "up", the enlargement is before the convolution, and a layer of its own.
+        place = 1 if ours.startswith("up") else 0
+        layers[f"{ours}.{place}"] = f"{convolution}.conv2d"
+        layers[f"{ours}.{place + 1}"] = norm
+    for number, block in enumerate(blocks):
+        for place, name in enumerate(("conv1.conv2d", "in1", "", "conv2.conv2d", "in2")):
+            if name:
+                layers[f"residual.{number}.body.{place}"] = f"res{block}.{name}"
+    return {
+        f"{ours}.{kind}": f"{theirs}.{kind}"
+        for ours, theirs in layers.items()
+        for kind in ("weight", "bias")
+    }
+
+
+def _not_it() -> str:
+    return f"it is not {EXAMPLE}"
