@@ -41,7 +41,7 @@ INLINE int strided_layer(const Layer *l, const int low) {
     return 1;
 }
 
-enum { CHUNK = 64 }; /* output channels of m at a time */
+enum { CHUNK = 32 }; /* output channels of m at a time */
 
 /* A tile's transformed pixels to its row of v; its own pixels to l->sum, if there is one. */
 INLINE void enter_tile(const Layer *l, int top, int left, void *v, size_t at, size_t plane,
@@ -87,12 +87,12 @@ INLINE void leave_tiles(const Layer *l, int first, int count, int across, const 
 
 /* 3x3, stride 1: Winograd. Weights: (POINTS, cin, cout). */
 INLINE int residual_layer(const Layer *l, const int adds, const int low) {
-    int block = l->cin > 64 ? 2 * ROWS : 4 * ROWS;
+    enum { TILES = 24 }; /* whose v and m stay in the second cache */
     int across = (l->width + 3) / 4, tiles = (l->height + 3) / 4 * across;
-    int blocks = (tiles + block - 1) / block;
+    int blocks = (tiles + TILES - 1) / TILES;
     const size_t size = low ? 2 : 4;
     /* The 32 keep the planes from meeting in the same lines of the cache. */
-    size_t v_plane = (size_t)block * l->cin + 32, m_plane = (size_t)block * CHUNK + 32;
+    size_t v_plane = (size_t)TILES * l->cin + 32, m_plane = (size_t)TILES * CHUNK + 32;
     size_t of_v = align(size * POINTS * v_plane);
     size_t bytes = of_v + sizeof(float) * POINTS * m_plane;
     void *space = workspace(l, blocks, bytes);
@@ -101,7 +101,7 @@ INLINE int residual_layer(const Layer *l, const int adds, const int low) {
     for (int b = 0; b < blocks; b++) {
         char *v = thread_part(l, space, blocks, bytes);
         float *m = (float *)(v + of_v), *record = (float *)space + b * record_size(l);
-        int first = b * block, count = at_most(tiles - first, block);
+        int first = b * TILES, count = at_most(tiles - first, TILES);
         for (int t = 0; t < count; t++)
             enter_tile(l, (first + t) / across * 4, (first + t) % across * 4, v,
                        (size_t)t * l->cin, v_plane, adds, low);
