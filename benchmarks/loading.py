@@ -33,14 +33,14 @@ def loading_figures(quick: bool) -> dict[str, Any]:
             for name, side in SIZES.items()
         }
         torch.set_num_threads(1)
-        per_call = 10 if quick else 40
+        per_call = 8 if quick else 40
         calls = {name: reading(photos, per_call) for name, photos in datasets.items()}
         seconds = interleave(calls, rounds=3 if quick else 9)
         rows = [Row(name, seconds[name], per_call, "photos") for name in calls]
         coco = next(iter(datasets.values()))
         rows.append(loader_row(coco, per_call))
         torch.set_num_threads(num_cores())
-        rows.append(training_row(coco, num_steps=3 if quick else 12))
+        rows.append(training_row(coco, num_steps=2 if quick else 12))
     section = Section("loading", f"Reading photos, crops of {CROP_PX}²", rows, baseline="")
     per_core, training = rows[0].rate, rows[-1]
     section.goals = [

@@ -6,7 +6,12 @@ from typing import Any
 from benchmarks.figures import Section
 from benchmarks.show import Figures, cells, goal_cells, number, sections, share_of_rate
 
-TYPES = {"32": "float32", "bf16": "bfloat16"}
+TYPES = {
+    "32": "float32",
+    "bf16": "bfloat16",
+    "cuda 32": "float32 on the GPU",
+    "cuda bf16": "bfloat16 on the GPU",
+}
 
 
 def page(figures: Figures, plot: str) -> str:

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ ORDER = (
     "folder",
     "tiling",
     "video",
+    "steadiness",
     "gatys",
 )
 ALIASES = {"stylising": "painting", "stylizing": "painting", "start-up": "start_up"}
@@ -46,7 +48,8 @@ def run_apart(name: str, quick: bool) -> dict[str, Any]:
     """A section's figures from a fresh process, so that none leaves the next threads or memory.
 
     Returns:
-        ``{"tables": [Section as dict, …], "machine", "rates", "quick", "date"}``.
+        ``{"tables": [Section as dict, …], "machine", "rates", "quick",
+        "duration_s", "date"}``.
 
     Raises:
         RuntimeError: it failed; the message is the end of what it said.
@@ -64,6 +67,7 @@ def run_here(name: str, quick: bool) -> dict[str, Any]:
     """What :func:`run_apart` returns, measured in this process."""
     from benchmarks.machine import describe_machine, memory_rate, product_rates
 
+    start = time.perf_counter()
     module = importlib.import_module(f"benchmarks.{name}")
     rates = product_rates(quick) | {"memory_gb_per_s": memory_rate(quick)}
     found = getattr(module, f"{name}_figures")(quick)
@@ -72,6 +76,7 @@ def run_here(name: str, quick: bool) -> dict[str, Any]:
         "machine": describe_machine(),
         "rates": rates,
         "quick": quick,
+        "duration_s": round(time.perf_counter() - start, 1),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from allaprima.lightning import pl
@@ -86,6 +87,8 @@ class _Turns(pl.Callback):
         self._turn()
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize()
         if not trainer.should_stop:
             self._turn()
 

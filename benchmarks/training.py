@@ -16,27 +16,27 @@ from benchmarks.recipes import DEFAULT, SAME, build
 from benchmarks.stepping import SteppedTraining, plain_trainer
 
 BATCH, CROP_PX = 4, 256
+GPU_BATCHES = (4, 16, 64)
 PLAIN, OURS, RECIPE = "plain float32 loop", "same networks and losses", "default recipe"
 OVERRIDES = {OURS: SAME, RECIPE: DEFAULT}
+NAMES = (PLAIN, OURS, RECIPE)
 
 
 def training_figures(quick: bool) -> dict[str, Any]:
-    """All three turn by turn at 256², batch 4; peak memory of each alone; what the time goes to."""
-    steps = {name: make_step(name) for name in (PLAIN, *OVERRIDES)}
-    seconds = interleave(steps, rounds=3 if quick else 9, warm_up=1 if quick else 2)
-    gmac = {name: needed_gmac(name) for name in steps}
-    rows = [
-        Row(
-            name,
-            seconds[name],
-            BATCH,
-            "photos",
-            gmac=gmac[name],
-            precision="32" if name == PLAIN or best_precision("cpu") == "32" else "bf16",
-            memory_mb=None if quick else weigh(name),
-        )
-        for name in steps
-    ]
+    """All three turn by turn at 256²; peak memory of each alone; what the time goes to."""
+    tables = [on_cpu(quick)]
+    if torch.cuda.is_available():
+        tables.append(on_gpu(quick))
+    return {"sections": [table.as_dict() for table in tables]}
+
+
+def on_cpu(quick: bool) -> Section:
+    steps = {name: make_step(name) for name in NAMES}
+    seconds = interleave(steps, rounds=2 if quick else 9, warm_up=1 if quick else 2)
+    rows = [make_row(name, seconds[name]) for name in NAMES]
+    if not quick:
+        for row in rows:
+            row.memory_mb = weigh(row.name)
     section = Section("training", f"One training step, batch {BATCH} at {CROP_PX}²", rows)
     section.goals = goals(*rows)
     section.notes = [
@@ -45,24 +45,55 @@ def training_figures(quick: bool) -> dict[str, Any]:
         "Third: what train.py does when nothing is chosen. Memory is the peak over what each held "
         "before its first step.",
     ]
-    section.extra["profile"] = {name: profile(name) for name in ([OURS] if quick else OVERRIDES)}
-    return section.as_dict()
+    section.extra["profile"] = {} if quick else {name: profile(name) for name in OVERRIDES}
+    return section
+
+
+def on_gpu(quick: bool) -> Section:
+    """Every batch size in rows of its own; the goals are of the best."""
+    rows = []
+    for batch in GPU_BATCHES:
+        steps = {name: make_step(name, "cuda", batch) for name in NAMES}
+        seconds = interleave(steps, rounds=5 if quick else 20, warm_up=5)
+        rows += [make_row(name, seconds[name], "cuda", batch) for name in NAMES]
+        for step in steps.values():
+            if isinstance(step, SteppedTraining):
+                step.close()
+    plain, ours, recipe = (max(rows[i::3], key=lambda row: row.rate) for i in range(3))
+    section = Section("training", f"One training step at {CROP_PX}² on a GPU", rows, plain.name)
+    section.goals = [
+        Goal("GPU: same networks and losses against plain, best batch", ratio(plain, ours), 4),
+        Goal("GPU: same networks and losses", ours.rate, 1000, unit=" photos/s"),
+        Goal("GPU: default recipe", recipe.rate, 1500, unit=" photos/s"),
+    ]
+    return section
+
+
+def make_row(name: str, seconds: list[float], device: str = "cpu", batch: int = BATCH) -> Row:
+    low = name != PLAIN and best_precision(device) != "32"
+    precision = "bf16" if low else "32"
+    return Row(
+        name if device == "cpu" else f"{name}, batch {batch}",
+        seconds,
+        batch,
+        "photos",
+        gmac=batch * needed_gmac(name),
+        precision=precision if device == "cpu" else f"{device} {precision}",
+    )
 
 
 def goals(plain: Row, ours: Row, recipe: Row) -> list[Goal]:
+    memory = plain.memory_mb and ours.memory_mb and ours.memory_mb / plain.memory_mb
     found = [
         Goal("photos/s, same networks and losses, against plain", ratio(plain, ours), least=4),
         Goal("photos/s, default recipe, against plain", ratio(plain, recipe), least=5),
-    ]
-    memory = plain.memory_mb and ours.memory_mb and ours.memory_mb / plain.memory_mb
-    found.append(
         Goal(
             "peak memory, same networks and losses, of plain's",
             memory,
             most=0.7,
             note="" if memory else "not weighed in this run",
-        )
-    )
+        ),
+    ]
     if not torch.cuda.is_available():
         gpu = "needs a GPU"
         found.append(Goal("H200, same networks", None, least=1000, unit=" photos/s", note=gpu))
@@ -70,26 +101,30 @@ def goals(plain: Row, ours: Row, recipe: Row) -> list[Goal]:
     return found
 
 
-def make_photos() -> torch.Tensor:
+def make_photos(batch: int = BATCH) -> torch.Tensor:
     torch.manual_seed(1)
-    return torch.rand(BATCH, 3, CROP_PX, CROP_PX)
+    return torch.rand(batch, 3, CROP_PX, CROP_PX)
 
 
-def make_step(name: str) -> Callable[[], Any]:
+def make_step(name: str, device: str = "cpu", batch: int = BATCH) -> Callable[[], Any]:
     """One call is one training step on the same photos."""
     torch.manual_seed(0)
-    photos = make_photos()
+    photos = make_photos(batch).to(device)
     if name == PLAIN:
-        step = plain_step()
+        step = plain_step(device)
         return lambda: step(photos)
     module = build(OVERRIDES[name], "module")
     photos = photos.contiguous(memory_format=torch.channels_last)
-    return SteppedTraining(module, photos, accelerator="cpu", precision=best_precision("cpu"))
+    accelerator = "gpu" if device == "cuda" else device
+    return SteppedTraining(
+        module, photos, accelerator=accelerator, devices=1, precision=best_precision(device)
+    )
 
 
-def plain_step() -> PlainStep:
-    loss = build(SAME, "module").loss
-    return PlainStep(PlainGenerator(), PlainLoss(loss.network, loss.style))
+def plain_step(device: str = "cpu") -> PlainStep:
+    loss = build(SAME, "module").loss.to(device)
+    plain = PlainLoss(loss.network, loss.style.to(device))
+    return PlainStep(PlainGenerator().to(device), plain)
 
 
 def weigh(name: str) -> float | None:
@@ -98,15 +133,15 @@ def weigh(name: str) -> float | None:
 
 
 def needed_gmac(name: str) -> float:
-    """1e9 multiply-adds of one step; the plain one's task is the second's."""
+    """1e9 multiply-adds of a photo's share of a step; the plain one's task is the second's."""
     if name != RECIPE:
         arguments = {"filters": (32, 64, 128), "num_residual_blocks": 5}
-        return BATCH * step_gmac(arguments, "vgg16", CONTENT_LAYER, STYLE_LAYERS, CROP_PX)
+        return step_gmac(arguments, "vgg16", CONTENT_LAYER, STYLE_LAYERS, CROP_PX)
     module = build(DEFAULT, "module")
     loss, arguments = module.loss, module.generator.arguments
     content = max(loss.content_layers)
     network = loss.network.architecture
-    return BATCH * step_gmac(arguments, network, content, loss.style_layers, CROP_PX)
+    return step_gmac(arguments, network, content, loss.style_layers, CROP_PX)
 
 
 def profile(name: str, most: int = 12) -> list[dict[str, Any]]:
