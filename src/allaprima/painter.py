@@ -27,11 +27,12 @@ class _Layer(ctypes.Structure):
     """As in native/painting.h."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in "x scale shift shortcut sum weights y".split()),
-        *((name, ctypes.c_void_p) for name in "gain offset next_scale next_shift".split()),
-        *((name, ctypes.c_int) for name in "height width cin cout relu".split()),
-        *((name, ctypes.c_int) for name in "photo_height photo_width cut low threads".split()),
-        ("epsilon", ctypes.c_float),
+        *((name, ctypes.c_void_p) for name in ("x", "scale", "shift", "shortcut", "sum")),
+        *((name, ctypes.c_void_p) for name in ("weights", "y", "gain", "offset")),
+        *((name, ctypes.c_void_p) for name in ("next_scale", "next_shift")),
+        *((name, ctypes.c_int) for name in ("height", "width", "cin", "cout", "relu")),
+        *((name, ctypes.c_int) for name in ("photo_height", "photo_width", "cut", "low")),
+        *(("threads", ctypes.c_int), ("epsilon", ctypes.c_float)),
     )
 
 
