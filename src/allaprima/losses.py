@@ -1,105 +1,26 @@
-"""Gram matrix, content, style and total variation losses, and the perceptual loss they make.
+"""Content, style and total variation losses, and the perceptual loss they make.
 
 Statistics and losses are float32, whatever the precision of the activations (float64 stays).
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from math import sqrt
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from allaprima.errors import InputError
+from allaprima.gram import at_least_float32, gram_matrix
 from allaprima.layer_weights import check_pairs, split_pair
 from allaprima.loss_network import LossNetwork
 
 Error = Callable[[Tensor, Tensor], Tensor]  # (value, target), one batch each -> (B,)
 
 
-def gram_matrix(
-    features: Tensor, divide_by: str = "chw", shift: float = 0.0, other: Tensor | None = None
-) -> Tensor:
-    """Correlations between channels, summed over positions: (B, C, H, W) -> (B, C, C), float32.
-
-    Source: Gatys 2016, equation 3 (``divide_by="one"``: the plain sum); Johnson 2016, equation
-    3 (``"chw"``: divided by C·H·W); Ulyanov 2016, equation 2 (``"hw"``: divided by H·W);
-    Novak & Nikulin 2016, section 3 (``shift``, ``other``).
-
-    Args:
-        shift: added to every activation; Novak & Nikulin take −1.
-        other: activations (B, D, H', W') of a shallower layer, at least as large: the result is
-            (B, C, D), C the channels of ``features`` enlarged to H'×W' by nearest neighbour.
-            H and W are then H' and W', and C in ``"chw"`` is √(C·D).
-
-    Raises:
-        InputError: another ``divide_by``.
-    """
-    against = features if other is None else other
-    positions = against[0, 0].numel()
-    channels = sqrt(features.shape[1] * against.shape[1])
-    divisors = {"one": 1, "hw": positions, "chw": channels * positions}
-    if divide_by not in divisors:
-        raise InputError(f"gram divide_by={divide_by}; choose one of {', '.join(divisors)}")
-    scale = 1 / divisors[divide_by]
-    if shift:
-        features = _at_least_float32(features) + shift
-        other = None if other is None else _at_least_float32(other) + shift
-    if other is None:
-        return _Gram.apply(features, scale)
-    return scale * _correlate(features, other)
-
-
-def _correlate(deep: Tensor, shallow: Tensor) -> Tensor:
-    """Sum over the shallow layer's positions of the products with the enlarged deep layer's."""
-    (height, width), (rows, columns) = deep.shape[2:], shallow.shape[2:]
-    with torch.autocast(deep.device.type, enabled=False):
-        deep, shallow = _at_least_float32(deep), _at_least_float32(shallow)
-        if rows % height == columns % width == 0:
-            # An enlarged position is constant over its cell, so the cell's mean times its size
-            # does as well as enlarging, on a quarter of the positions.
-            cell = (rows // height, columns // width)
-            shallow = F.avg_pool2d(shallow, cell) * (cell[0] * cell[1])
-        else:  # an odd row or column, that the pooling in between had dropped
-            deep = F.interpolate(deep, (rows, columns), mode="nearest")
-        return _positions_by_channels(deep).mT @ _positions_by_channels(shallow)
-
-
-class _Gram(torch.autograd.Function):
-    """scale · FᵀF. Its gradient as one product, where autograd would make two and a sum."""
-
-    @staticmethod
-    def forward(ctx, features: Tensor, scale: float) -> Tensor:  # pyright: ignore
-        ctx.save_for_backward(features)
-        ctx.scale = scale
-        with torch.autocast(features.device.type, enabled=False):
-            f = _positions_by_channels(features)
-            return torch.baddbmm(f.new_zeros(()), f.mT, f, beta=0, alpha=scale)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore
-        (features,) = ctx.saved_tensors
-        with torch.autocast(features.device.type, enabled=False):
-            grad = (grad + grad.mT) * ctx.scale
-            product = torch.bmm(_positions_by_channels(features), grad)
-        batch, channels, height, width = features.shape
-        product = product.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
-        return product.to(features.dtype), None
-
-
-def _positions_by_channels(features: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, H·W, C), float32: a view of channels-last float32 activations."""
-    return _at_least_float32(features).permute(0, 2, 3, 1).flatten(1, 2)
-
-
-def _at_least_float32(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()
-
-
 def squared_error(value: Tensor, target: Tensor) -> Tensor:
     """Σ (value − target)² of each image: (B, …) -> (B,). Johnson 2016, equation 4."""
-    return (_at_least_float32(value) - _at_least_float32(target)).square().flatten(1).sum(1)
+    return (at_least_float32(value) - at_least_float32(target)).square().flatten(1).sum(1)
 
 
 def half_squared_error(value: Tensor, target: Tensor) -> Tensor:
@@ -132,7 +53,7 @@ def relative_error(value: Tensor, target: Tensor) -> Tensor:
     0 is a perfect match and 1 is what an all-zero value scores, for every layer, network and
     painting alike. A target without energy counts as one of energy 1e-8 per element.
     """
-    energy = _at_least_float32(target).square().flatten(1).sum(1)
+    energy = at_least_float32(target).square().flatten(1).sum(1)
     return squared_error(value, target) / energy.clamp_min(1e-8 * target[0].numel())
 
 
@@ -156,7 +77,7 @@ def total_variation(
     """
     if not power >= 0.5:
         raise InputError(f"total variation's power={power} must be at least 0.5 (plain length)")
-    x = _at_least_float32(images) * pixel_range
+    x = at_least_float32(images) * pixel_range
     down = (x[..., 1:, :] - x[..., :-1, :]).square()
     across = (x[..., :, 1:] - x[..., :, :-1]).square()
     if power == 1:

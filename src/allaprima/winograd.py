@@ -1,4 +1,4 @@
-"""Frozen 3×3 convolutions on a CPU with a quarter of the multiplications (Winograd)."""
+"""3×3 convolutions on a CPU with a quarter of the multiplications (Winograd)."""
 
 import ctypes
 from typing import Any
@@ -10,12 +10,11 @@ from torch.autograd.function import once_differentiable
 
 from allaprima.native import load_library
 
-P, Q = 0.75, 1.5  # interpolation points 0, ±P, ±Q, ∞, as in native/winograd.h
 TILE = 4  # output pixels of a tile, each way
 POINTS = 36  # products of a tile
 COLS = 16  # output channels of a panel of the kernel
 ROWS = 12  # a block's tiles are a multiple of it
-CHUNK = 64  # as in native/frozen_conv.c
+CHUNK = 64  # as in native/winograd.c
 
 
 def fast_conv_available(dtype: torch.dtype = torch.float32) -> bool:
@@ -24,7 +23,7 @@ def fast_conv_available(dtype: torch.dtype = torch.float32) -> bool:
     See :func:`allaprima.native.load_library`; if it is False, all goes on without it. bfloat16
     needs a CPU with products of its own for it (AVX512_BF16).
     """
-    library = load_library("frozen_conv")
+    library = load_library("winograd")
     return library is not None and (dtype == torch.float32 or bool(library.has_bfloat16()))
 
 
@@ -74,30 +73,41 @@ class FrozenConv3x3(nn.Module):
 
     def _kernel(self, dtype: torch.dtype, backward: bool) -> Tensor:
         if (dtype, backward) not in self._kernels:
-            # A gradient is a convolution too: the kernel turned by 180°, channels exchanged.
-            weight = self.weight.transpose(0, 1).flip(2, 3) if backward else self.weight
+            weight = _turned(self.weight) if backward else self.weight
             self._kernels[dtype, backward] = _transform_kernel(weight, dtype)
         return self._kernels[dtype, backward]
 
     def _is_fast_for(self, x: Tensor, dtype: torch.dtype) -> bool:
-        return (
-            x.device.type == self.weight.device.type == "cpu"
-            and self.weight.dtype == torch.float32
-            and x.dtype in (torch.float32, torch.bfloat16)
-            and dtype in (torch.float32, torch.bfloat16)
-            and x.ndim == 4
-            and x.shape[1] == self.weight.shape[1]
-            and x.numel() > 0
-            and all(channels % COLS == 0 for channels in self.weight.shape[:2])
-            and not torch.compiler.is_compiling()
-            and fast_conv_available(dtype)
-        )
+        return self.weight.dtype == torch.float32 and is_fast_for(x, self.weight, dtype)
+
+
+def convolve_3x3(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Convolution of weights that are trained: stride 1, no padding, of the type of ``x``.
+
+    Where ``is_fast_for(x, weight, x.dtype)``; differentiable once, with respect to all three.
+    """
+    return _TrainedConvolution.apply(x, weight, bias)
+
+
+def is_fast_for(x: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
+    """Whether the compiled convolution takes ``x`` with ``weight`` (C_out, C_in, 3, 3)."""
+    return (
+        x.device.type == weight.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.bfloat16)
+        and dtype in (torch.float32, torch.bfloat16)
+        and x.ndim == 4
+        and weight.shape[1:] == (x.shape[1], 3, 3)
+        and x.numel() > 0
+        and all(channels % COLS == 0 for channels in weight.shape[:2])
+        and not torch.compiler.is_compiling()
+        and fast_conv_available(dtype)
+    )
 
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: Tensor, backward: Tensor, bias: Tensor, relu: bool):
-        y = _convolve(x, None, kernel, bias, relu)
+        y = _convolve(x, kernel, bias=bias, relu=relu)
         ctx.save_for_backward(backward, y if relu else None)
         return y
 
@@ -105,24 +115,54 @@ class _Convolution(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         kernel, y = ctx.saved_tensors
-        return _convolve(gradients[0], y, kernel, None, False), None, None, None, None
+        return _convolve(gradients[0], kernel, gate=y), None, None, None, None
+
+
+class _TrainedConvolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor):
+        ctx.save_for_backward(x, weight)
+        return _convolve(x, _transform_kernel(weight, x.dtype), bias=bias, padding=0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, weight = ctx.saved_tensors
+        dy, dx = gradients[0].to(x.dtype).contiguous(memory_format=torch.channels_last), None
+        if ctx.needs_input_grad[0]:
+            dx = _convolve(dy, _transform_kernel(_turned(weight), x.dtype), padding=2)
+        # oneDNN is near the processor's peak here.
+        _, dweight, dbias = torch.ops.aten.convolution_backward(
+            dy, x, weight.to(x.dtype), [weight.shape[0]], [1, 1], [0, 0], [1, 1], False, [0, 0], 1,
+            [False, True, True],
+        )  # fmt: skip
+        return dx, dweight.to(weight.dtype), dbias.to(weight.dtype)
+
+
+def _turned(weight: Tensor) -> Tensor:
+    """A gradient is a convolution too: the kernel turned by 180°, channels exchanged."""
+    return weight.transpose(0, 1).flip(2, 3)
 
 
 def _convolve(
-    x: Tensor, gate: Tensor | None, kernel: Tensor, bias: Tensor | None, relu: bool
+    x: Tensor,
+    kernel: Tensor,
+    bias: Tensor | None = None,
+    relu: bool = False,
+    gate: Tensor | None = None,
+    padding: int = 1,
 ) -> Tensor:
     """The compiled convolution of ``x``, zero where ``gate`` (its shape) is not positive."""
-    library = load_library("frozen_conv")
+    library = load_library("winograd")
     assert library is not None
     x = x.to(kernel.dtype).contiguous(memory_format=torch.channels_last)
     (batch, cin, height, width), cout = x.shape, kernel.shape[1] * COLS
-    y = torch.empty(
-        (batch, cout, height, width), dtype=x.dtype, memory_format=torch.channels_last
-    )
+    rows, columns = height + 2 * padding - 2, width + 2 * padding - 2
+    y = torch.empty((batch, cout, rows, columns), dtype=x.dtype, memory_format=torch.channels_last)
     threads = torch.get_num_threads()
     # A block's transformed input stays in the second cache, but each reads the whole kernel.
     block = 2 * ROWS
-    tiles = batch * -(-height // TILE) * -(-width // TILE)
+    tiles = batch * -(-rows // TILE) * -(-columns // TILE)
     num_blocks = -(-tiles // (block * threads)) * threads  # as many for each thread
     block = -(-tiles // (num_blocks * ROWS)) * ROWS
     scratch = torch.empty(threads * POINTS * (block * (cin + CHUNK) + 64))
@@ -130,20 +170,21 @@ def _convolve(
     low = kernel.dtype == torch.bfloat16
     library.conv3x3(
         *(ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors),
-        *map(ctypes.c_int, (batch, height, width, cin, cout, relu, block, threads, low)),
+        *map(ctypes.c_int, (batch, height, width, cin, cout, padding, relu, block, threads, low)),
     )
     return y
 
 
 def _transform_kernel(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """G g Gᵀ of every kernel, packed as native/winograd.h reads it."""
-    pp, qq = P * P, Q * Q
-    rows = [[1 / (pp * qq), 0, 0]]
-    for point, scale in ((P, 2 * pp * (pp - qq)), (Q, 2 * qq * (qq - pp))):
-        rows += [[1 / scale, sign * point / scale, point * point / scale] for sign in (1, -1)]
-    g = torch.tensor([*rows, [0, 0, 1]], dtype=torch.float64)
-    u = torch.einsum("pi,qj,ocij->pqco", g, g, weight.double()).to(dtype)
-    cin, cout = u.shape[2:]
-    depth = 2 if dtype == torch.bfloat16 else 1
-    u = u.reshape(POINTS, cin // depth, depth, cout // COLS, COLS)
-    return u.permute(0, 3, 1, 4, 2).contiguous()
+    """G g Gᵀ of every kernel g, packed as native/winograd.h reads it."""
+    library = load_library("winograd")
+    assert library is not None
+    weight = weight.detach().float().permute(1, 2, 3, 0).contiguous()
+    (cin, _, _, cout), low = weight.shape, dtype == torch.bfloat16
+    shape = (POINTS, cout // COLS, cin // 2, COLS, 2) if low else (POINTS, cout // COLS, cin, COLS)
+    u = torch.empty(shape, dtype=dtype)
+    pointers = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (weight, u))
+    library.transform_kernel(
+        *pointers, *map(ctypes.c_int, (cin, cout, torch.get_num_threads(), low))
+    )
+    return u

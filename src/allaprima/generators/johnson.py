@@ -8,12 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from allaprima.errors import InputError
+from allaprima.fused import InstanceNorm, convolve, normalize
 from allaprima.luminance import luminance, with_luminance
 
 Mode = Literal["zeros", "reflect"]
 NORMS = {
-    "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
-    "batch": lambda channels: nn.BatchNorm2d(channels),
+    "instance": InstanceNorm,
+    "batch": nn.BatchNorm2d,
 }
 UPSAMPLINGS = ("resize", "transposed")
 OUTPUTS = {
@@ -119,7 +120,7 @@ class JohnsonGenerator(nn.Module):
         x = self.down(x - 0.5)
         x = self.residual(x)
         x = self.up(x)
-        x = self.to_rgb(x)[..., :height, :width]
+        x = convolve(self.to_rgb, x)[..., :height, :width]
         x = OUTPUTS[self.output](x.float())  # bfloat16 has too few steps near white
         return x if grey is None else with_luminance(x, grey)
 
@@ -133,6 +134,10 @@ class ConvNormReLU(nn.Sequential):
             NORMS[norm](num_out),
             nn.ReLU(),
         )
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv, norm, _ = self
+        return normalize(norm, convolve(conv, x), relu=True)
 
 
 class ResidualBlock(nn.Module):
@@ -153,7 +158,9 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         shortcut = x[..., self.crop : height - self.crop, self.crop : width - self.crop]
-        return shortcut + self.body(x)
+        conv1, norm1, _, conv2, norm2 = self.body
+        x = normalize(norm1, convolve(conv1, x), relu=True)
+        return normalize(norm2, convolve(conv2, x), shortcut=shortcut)
 
 
 class Upsample(nn.Sequential):
@@ -168,6 +175,11 @@ class Upsample(nn.Sequential):
         else:
             grow = (nn.ConvTranspose2d(num_in, num_out, 3, 2, 1, output_padding=1),)
         super().__init__(*grow, NORMS[norm](num_out), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        *grow, norm, _ = self
+        x = convolve(grow[1], x, scale=2) if len(grow) == 2 else grow[0](x)
+        return normalize(norm, x, relu=True)
 
 
 def check_options(*options: tuple[str, Any, Collection[Any]]) -> None:

@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from allaprima.errors import InputError
+from allaprima.fused import InstanceNorm
 
 NORMS = {
-    "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
+    "instance": InstanceNorm,
     "batch": lambda channels: nn.BatchNorm2d(channels),
 }
 PADDINGS = ("reflect", "circular")

@@ -1,0 +1,241 @@
+/* What a generator does between its convolutions, on channels-last float32 or bfloat16:
+ * instance norm with ReLU or shortcut, reflection padding with nearest upsampling; and their
+ * gradients. channels: of 16. low: bfloat16, with float32 arithmetic. */
+
+#include <math.h>
+#include <string.h>
+
+#include "winograd.h" /* load and store */
+
+enum { PART = 1024 }; /* positions that one task takes, and that are summed in float32 */
+
+int has_bfloat16(void) { return HAS_BFLOAT16; }
+
+INLINE int parts_of(int positions) { return (positions + PART - 1) / PART; }
+
+/* The image, positions and first value of a task */
+#define FOR_PART(part)                                                       \
+    int parts = parts_of(positions), image = (part) / parts;                 \
+    int start = (part) % parts * PART;                                       \
+    int end = start + PART < positions ? start + PART : positions;           \
+    size_t origin = (size_t)image * positions * channels;
+
+/* sums (batch x parts, 2, channels) of x and of its squares, less its first position */
+INLINE void moments(const void *x, float *sums, int batch, int positions, int channels,
+                    int threads, const int low) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int part = 0; part < batch * parts_of(positions); part++) {
+        FOR_PART(part)
+        for (int c = 0; c < channels; c += LANES) {
+            /* Relative to the image's first position, so that flat images have no variance. */
+            floats base = load(x, origin + c, low), sum = {0}, squares = {0};
+            for (int p = start; p < end; p++) {
+                floats value = load(x, origin + (size_t)p * channels + c, low) - base;
+                sum += value;
+                squares += value * value;
+            }
+            store(sums, (size_t)part * 2 * channels + c, sum, 0);
+            store(sums, (size_t)part * 2 * channels + channels + c, squares, 0);
+        }
+    }
+}
+
+/* y = weight (x - mean) / sqrt(variance + eps) + bias, each channel of each image by itself;
+ * [ReLU], [+ shortcut]. statistics (batch, 4, channels): out, mean, scale, shift and
+ * 1 / deviation.
+ * sums: batch x parts x 2 channels. Ulyanov 2016, Instance normalization, equation 2. */
+INLINE void norm(const void *x, const float *weight, const float *bias, const void *shortcut,
+                 void *y, float *statistics, float *sums, int batch, int positions, int channels,
+                 float eps, int relu, int threads, const int low) {
+    moments(x, sums, batch, positions, channels, threads, low);
+    for (int b = 0; b < batch; b++)
+        for (int c = 0; c < channels; c++) {
+            double sum = 0, squares = 0;
+            for (int part = 0; part < parts_of(positions); part++) {
+                const float *at = sums + ((size_t)b * parts_of(positions) + part) * 2 * channels;
+                sum += at[c];
+                squares += at[channels + c];
+            }
+            size_t first = (size_t)b * positions * channels + c;
+            float base = ((const float *)x)[low ? 0 : first];
+            if (low) {
+                uint32_t high = (uint32_t)((const uint16_t *)x)[first] << 16;
+                memcpy(&base, &high, sizeof base);
+            }
+            double mean = sum / positions, variance = squares / positions - mean * mean;
+            float *at = statistics + (size_t)b * 4 * channels;
+            at[c] = base + mean;
+            at[3 * channels + c] = 1 / sqrt((variance > 0 ? variance : 0) + eps);
+            at[channels + c] = weight[c] * at[3 * channels + c];
+            at[2 * channels + c] = bias[c] - at[c] * at[channels + c];
+        }
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int part = 0; part < batch * parts_of(positions); part++) {
+        FOR_PART(part)
+        const float *at = statistics + (size_t)image * 4 * channels;
+        for (int p = start; p < end; p++)
+            for (int c = 0; c < channels; c += LANES) {
+                size_t i = origin + (size_t)p * channels + c;
+                floats value = load(x, i, low) * load(at, channels + c, 0) +
+                    load(at, 2 * channels + c, 0);
+                if (relu) value = keep_where(value, value);
+                if (shortcut) value += load(shortcut, i, low);
+                store(y, i, value, low);
+            }
+    }
+}
+
+/* Of the above: dx, and dweight and dbias (batch, channels), from dy.
+ * sums: batch x (parts + 1) x 2 channels. */
+INLINE void norm_gradient(const void *dy, const void *x, const float *statistics, void *dx,
+                          float *dweight, float *dbias, float *sums, int batch, int positions, int channels, int relu,
+                          int threads, const int low) {
+#define GRADIENT(value, slope)                                                             \
+    floats value = load(x, i, low), slope = load(dy, i, low);                              \
+    if (relu)                                                                              \
+        slope = keep_where(slope, value * load(at, channels + c, 0) +                      \
+                                      load(at, 2 * channels + c, 0));                      \
+    value -= load(at, c, 0);
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int part = 0; part < batch * parts_of(positions); part++) {
+        FOR_PART(part)
+        const float *at = statistics + (size_t)image * 4 * channels;
+        for (int c = 0; c < channels; c += LANES) {
+            floats sum = {0}, products = {0};
+            for (int p = start; p < end; p++) {
+                size_t i = origin + (size_t)p * channels + c;
+                GRADIENT(value, slope)
+                sum += slope;
+                products += slope * value;
+            }
+            store(sums, (size_t)part * 2 * channels + c, sum, 0);
+            store(sums, (size_t)part * 2 * channels + channels + c, products, 0);
+        }
+    }
+    float *factors = sums + (size_t)batch * parts_of(positions) * 2 * channels;
+    for (int b = 0; b < batch; b++)
+        for (int c = 0; c < channels; c++) {
+            double sum = 0, products = 0;
+            for (int part = 0; part < parts_of(positions); part++) {
+                const float *at = sums + ((size_t)b * parts_of(positions) + part) * 2 * channels;
+                sum += at[c];
+                products += at[channels + c];
+            }
+            float inverse = statistics[((size_t)b * 4 + 3) * channels + c];
+            dbias[(size_t)b * channels + c] = sum;
+            dweight[(size_t)b * channels + c] = products * inverse;
+            float *at = factors + (size_t)b * 2 * channels;
+            at[c] = sum / positions;
+            at[channels + c] = products / positions * inverse * inverse;
+        }
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int part = 0; part < batch * parts_of(positions); part++) {
+        FOR_PART(part)
+        const float *at = statistics + (size_t)image * 4 * channels;
+        const float *factor = factors + (size_t)image * 2 * channels;
+        for (int p = start; p < end; p++)
+            for (int c = 0; c < channels; c += LANES) {
+                size_t i = origin + (size_t)p * channels + c;
+                GRADIENT(value, slope)
+                slope -= load(factor, c, 0) + value * load(factor, channels + c, 0);
+                store(dx, i, slope * load(at, channels + c, 0), low);
+            }
+    }
+#undef GRADIENT
+}
+
+/* Where row or column i of the padded and enlarged image comes from */
+INLINE int source(int i, int margin, int size, int scale) {
+    i -= margin;
+    if (i < 0) i = -i;
+    if (i >= size * scale) i = 2 * (size * scale - 1) - i;
+    return i / scale;
+}
+
+/* Where row or column i goes to; the number of places, 2 scale at most but for tiny images */
+INLINE int targets(int i, int margin, int size, int scale, int *places) {
+    int num = 0, last = size * scale - 1;
+    for (int at = i * scale; at < (i + 1) * scale; at++) {
+        places[num++] = margin + at;
+        if (at >= 1 && at <= margin) places[num++] = margin - at;
+        if (at < last && at >= last - margin) places[num++] = margin + 2 * last - at;
+    }
+    return num;
+}
+
+/* y (batch, scale height + 2 margin, scale width + 2 margin, channels): x enlarged to the
+ * nearest, then reflected at the borders. margin < scale height, scale width. */
+INLINE void pad(const void *x, void *y, int batch, int height, int width, int channels,
+                int margin, int scale, int threads, const int low) {
+    int rows = height * scale + 2 * margin, columns = width * scale + 2 * margin;
+    size_t pixel = (size_t)channels * (low ? 2 : 4);
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int row = 0; row < batch * rows; row++) {
+        size_t from_row = (size_t)(row / rows) * height + source(row % rows, margin, height, scale);
+        const char *from = (const char *)x + from_row * width * pixel;
+        char *to = (char *)y + (size_t)row * columns * pixel;
+        for (int j = 0; j < columns; j++)
+            memcpy(to + j * pixel, from + source(j, margin, width, scale) * pixel, pixel);
+    }
+}
+
+/* dx: the sum of dy over the places where a pixel went */
+INLINE void pad_gradient(const void *dy, void *dx, int batch, int height, int width, int channels,
+                         int margin, int scale, int threads, const int low) {
+    int rows = height * scale + 2 * margin, columns = width * scale + 2 * margin;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int row = 0; row < batch * height; row++) {
+        int down[6], across[6]; /* 3 scale at most, scale 2 at most */
+        int num_down = targets(row % height, margin, height, scale, down);
+        for (int j = 0; j < width; j++) {
+            int num_across = targets(j, margin, width, scale, across);
+            for (int c = 0; c < channels; c += LANES) {
+                floats sum = {0};
+                for (int m = 0; m < num_down; m++)
+                    for (int n = 0; n < num_across; n++) {
+                        size_t at = ((size_t)(row / height) * rows + down[m]) * columns + across[n];
+                        sum += load(dy, at * channels + c, low);
+                    }
+                store(dx, ((size_t)row * width + j) * channels + c, sum, low);
+            }
+        }
+    }
+}
+
+void norm_forward(const void *x, const float *weight, const float *bias, const void *shortcut,
+                  void *y, float *statistics, float *sums, int batch, int positions, int channels,
+                  float eps, int relu, int threads, int low) {
+    if (low)
+        norm(x, weight, bias, shortcut, y, statistics, sums, batch, positions, channels, eps, relu,
+             threads, 1);
+    else
+        norm(x, weight, bias, shortcut, y, statistics, sums, batch, positions, channels, eps, relu,
+             threads, 0);
+}
+
+void norm_backward(const void *dy, const void *x, const float *statistics, void *dx,
+                   float *dweight, float *dbias, float *sums, int batch, int positions,
+                   int channels, int relu, int threads, int low) {
+    if (low)
+        norm_gradient(dy, x, statistics, dx, dweight, dbias, sums, batch, positions,
+                      channels, relu, threads, 1);
+    else
+        norm_gradient(dy, x, statistics, dx, dweight, dbias, sums, batch, positions,
+                      channels, relu, threads, 0);
+}
+
+void pad_forward(const void *x, void *y, int batch, int height, int width, int channels,
+                 int margin, int scale, int threads, int low) {
+    if (low)
+        pad(x, y, batch, height, width, channels, margin, scale, threads, 1);
+    else
+        pad(x, y, batch, height, width, channels, margin, scale, threads, 0);
+}
+
+void pad_backward(const void *dy, void *dx, int batch, int height, int width, int channels,
+                  int margin, int scale, int threads, int low) {
+    if (low)
+        pad_gradient(dy, dx, batch, height, width, channels, margin, scale, threads, 1);
+    else
+        pad_gradient(dy, dx, batch, height, width, channels, margin, scale, threads, 0);
+}
