@@ -8,7 +8,7 @@ from allaprima.blending import blend
 from allaprima.colors import luminance
 from allaprima.controls import Controls, read_mask
 from allaprima.errors import InputError
-from allaprima.images import Picture, resize
+from allaprima.images import Picture, resize, to_uint8
 
 sizes = []
 
@@ -151,6 +151,16 @@ def test_masks_are_read_from_pictures(tmp_path):
 def test_values_out_of_range_are_named(controls, problem):
     with pytest.raises(InputError, match=problem):
         Controls(**controls)
+
+
+def test_photos_of_bytes_are_painted_like_photos_of_fractions(photo):
+    pixels, alpha = to_uint8(photo), to_uint8(photo[..., 0])
+    for options in ({}, {"size_px": 45}, {"colors": "photo", "strength": 0.5, "size_px": 45}):
+        painted = Controls(**options).paint(Picture(pixels, alpha), negative)
+        expected = paint(pixels / np.float32(255), **options)
+        assert painted.rgb.dtype == np.float32
+        np.testing.assert_allclose(painted.rgb, expected.rgb, atol=1.2 / 255)
+        assert np.array_equal(painted.alpha, alpha)
 
 
 def test_the_photo_is_left_alone(photo):

@@ -10,7 +10,7 @@ from PIL import Image
 from allaprima.blending import blend
 from allaprima.colors import luminance, match_colors, transfer_luminance
 from allaprima.errors import InputError
-from allaprima.images import Picture, each_channel, read_picture, resize
+from allaprima.images import Picture, each_channel, read_picture, resize, to_float
 
 Paint = Callable[[np.ndarray], np.ndarray]
 COLORS = ("style", "photo", "matched")
@@ -54,6 +54,7 @@ class Controls:
         """The painting of a picture; alpha stays, at the painting's size.
 
         Args:
+            picture: float32 or uint8; the painting is float32, alpha as it was.
             one_pass: a generator, (H, W, 3) float32 in [0,1] to the same, or to a multiple.
 
         Raises:
@@ -62,14 +63,14 @@ class Controls:
         photo, alpha = picture
         mask = None if self.mask is None else _fit_mask(self.mask, photo.shape)
         working = photo if self.size_px is None else resize(photo, *_scaled(photo, self.size_px))
-        painted = one_pass(working)
+        painted = one_pass(to_float(working))
         enlarged = len(painted) // len(working)  # by super-resolution
         size = photo.shape[0] * enlarged, photo.shape[1] * enlarged
         if self.output_size_px is not None:
             size = _scaled(photo, self.output_size_px)
         painted = _resample(painted, *size)
         if self.colors != "style" or self.strength < 1 or mask is not None:
-            photo = _fit(photo, *size)
+            photo = to_float(_fit(photo, *size))
         if self.colors != "style":
             recolor = transfer_luminance if self.colors == "photo" else match_colors
             painted = recolor(painted, photo)

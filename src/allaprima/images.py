@@ -26,24 +26,35 @@ Box = tuple[float, float, float, float]
 
 
 class Picture(NamedTuple):
-    """Colour (H, W, 3) and, where a file has it, straight alpha (H, W): float32 in [0,1]."""
+    """Colour (H, W, 3) and, where a file has it, straight alpha (H, W): float32 in [0,1].
+
+    Or uint8, where that is said: a quarter of the memory.
+    """
 
     rgb: np.ndarray
     alpha: np.ndarray | None
 
 
-def read_picture(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
+def read_picture(
+    path: str | Path, *, max_pixels: int = MAX_PIXELS, as_stored: bool = False
+) -> Picture:
     """A picture file as sRGB: upright by its EXIF, through its ICC profile, alpha beside colour.
 
     JPEG, PNG, WebP, TIFF, BMP and GIF of every mode; the first frame of an animation. Grey of 16
     bits keeps its depth; of 16-bit RGB, Pillow gives the upper 8. TIFFs of 32-bit integers are
     read as 16-bit grey, of floats as grey in [0,1]. A broken profile is ignored with a warning.
 
+    Args:
+        max_pixels: of a larger file, no more than the header is read.
+        as_stored: leave uint8 what has 8 bits a channel.
+
     Raises:
         InputError: the file is missing, a folder, empty, no image, damaged or too large.
     """
     rgb, alpha = decode(Path(path), max_pixels)
-    return Picture(_to_float(rgb), None if alpha is None else _to_float(alpha))
+    if as_stored:
+        return Picture(rgb, alpha)
+    return Picture(to_float(rgb), None if alpha is None else to_float(alpha))
 
 
 def read_photo(path: str | Path, min_side_px: int | None = None) -> np.ndarray:
@@ -205,9 +216,10 @@ def find_pictures(folder: str | Path) -> list[Path]:
 
 
 def _put_on_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    alpha = _to_float(alpha)[..., None]
-    return _to_float(rgb) * alpha + (1 - alpha)
+    alpha = to_float(alpha)[..., None]
+    return to_float(rgb) * alpha + (1 - alpha)
 
 
-def _to_float(values: np.ndarray) -> np.ndarray:
+def to_float(values: np.ndarray) -> np.ndarray:
+    """0…255 of uint8 to float32 in [0,1]; float32 as it is."""
     return np.divide(values, 255, dtype=np.float32) if values.dtype == np.uint8 else values

@@ -105,8 +105,8 @@ class Stylizer:
                 "or paint what allaprima.images.read_picture gives"
             )
         rgba = image.convert("RGBA") if image.has_transparency_data else None
-        rgb = np.asarray((rgba or image).convert("RGB"), np.float32) / 255
-        alpha = None if rgba is None else np.asarray(rgba.getchannel("A"), np.float32) / 255
+        rgb = np.asarray((rgba or image).convert("RGB"))
+        alpha = None if rgba is None else np.asarray(rgba.getchannel("A"))
         painted = self.paint(Picture(rgb, alpha), controls)
         channels = [painted.rgb] if painted.alpha is None else [painted.rgb, painted.alpha]
         return Image.fromarray(np.dstack([to_uint8(channel) for channel in channels]))

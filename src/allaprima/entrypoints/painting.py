@@ -54,7 +54,7 @@ class Painting:
         """
         made = made_by(self.recipe, photo)
         with self.budget.hold(count_pixels(photo)):
-            picture = read_picture(photo, max_pixels=self.max_pixels)
+            picture = read_picture(photo, max_pixels=self.max_pixels, as_stored=True)
             picture = self.stylizer.paint(picture, self.controls)
             write_picture(painted, picture, overwrite=True, made_by=made)
 
