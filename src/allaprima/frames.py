@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from av.error import FFmpegError
 
 from allaprima.errors import InputError
 
@@ -71,8 +72,9 @@ def partial_file(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         os.replace(partial, target)
-    except OSError as error:
-        raise InputError(f"{target} cannot be written: {error.strerror or error}") from error
+    except (OSError, FFmpegError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{target} cannot be written: {reason}") from error
     finally:
         with suppress(OSError):
             partial.unlink()

@@ -61,10 +61,14 @@ class Sound:
         if not self.copies:
             return
         streams = [self.container.streams[index] for index in self.copies]
+        last: dict[int, int] = {}
         try:
             for packet in self.container.demux(streams):
                 if packet.dts is None:
                     continue  # the end of a stream
+                if packet.dts <= last.get(packet.stream.index, packet.dts - 1):
+                    continue  # a damaged time, which no container takes
+                last[packet.stream.index] = packet.dts
                 shift = round(self.offset / packet.time_base)
                 packet.dts -= shift
                 packet.pts = packet.dts if packet.pts is None else packet.pts - shift

@@ -46,6 +46,7 @@ class VideoReader:
         self._to_rgb = ToRGB(source, self.stream.codec_context, self.warnings)
         self.time_base = self.stream.time_base or Fraction(1, 90000)
         self.rate = self.stream.average_rate or Fraction(25)
+        self._aspect = self.stream.sample_aspect_ratio or Fraction(1)
         self._num_damaged = 0
         self._end_of_file = Fraction(0)  # the last time that any stream reached
 
@@ -64,8 +65,7 @@ class VideoReader:
     @property
     def pixel_aspect(self) -> Fraction:
         """Width by height of a pixel of an upright frame; known from the first frame on."""
-        aspect = self.stream.sample_aspect_ratio or Fraction(1)
-        return 1 / aspect if self._to_rgb.is_transposed else aspect
+        return 1 / self._aspect if self._to_rgb.is_transposed else self._aspect
 
     def frames(self) -> Iterator[Frame]:
         """Every frame, in the order of time, each lasting until the next."""
