@@ -59,7 +59,9 @@ def used(monkeypatch):
     """Counts the calls of the compiled code."""
     calls, convolve = [], winograd._convolve
     monkeypatch.setattr(
-        winograd, "_convolve", lambda x, *args, **kw: calls.append(x.shape) or convolve(x, *args, **kw)
+        winograd,
+        "_convolve",
+        lambda x, *args, **kw: calls.append(x.shape) or convolve(x, *args, **kw),
     )
     return calls
 

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from allaprima import to_rgb, winograd
 from allaprima.native import load_library
-from allaprima.winograd import convolve_3x3, is_fast_for
 
 LANES = 16  # channels come in multiples of it
 PART = 1024  # as in native/fused.c
@@ -67,17 +67,20 @@ def enlarge_and_reflect(x: Tensor, margin: int, scale: int = 1) -> Tensor:
     return F.pad(x, (margin,) * 4, mode="reflect") if margin else x
 
 
-def convolve(conv: nn.Conv2d, x: Tensor, scale: int = 1) -> Tensor:
-    """``conv`` of ``x`` enlarged to the nearest; where it pads by reflection, in one pass."""
-    if conv.padding_mode != "reflect":
+def convolve(conv: nn.Module, x: Tensor, scale: int = 1) -> Tensor:
+    """``conv`` of ``x`` enlarged to the nearest; an ``nn.Conv2d`` that reflects, in one pass."""
+    if not isinstance(conv, nn.Conv2d) or conv.padding_mode != "reflect":
         return conv(x if scale == 1 else F.interpolate(x, scale_factor=scale, mode="nearest"))
     margin = conv.padding[0]
     assert conv.padding == (margin, margin), conv
     x = enlarge_and_reflect(x, margin, scale)  # pyright: ignore[reportArgumentType]
     autocast = torch.is_autocast_enabled(x.device.type)
     dtype = torch.get_autocast_dtype(x.device.type) if autocast else x.dtype
-    if conv.stride == (1, 1) and conv.bias is not None and is_fast_for(x, conv.weight, dtype):
-        return convolve_3x3(x.to(dtype), conv.weight, conv.bias)
+    if conv.stride == (1, 1) and conv.bias is not None:
+        if winograd.is_fast_for(x, conv.weight, dtype):
+            return winograd.convolve_3x3(x.to(dtype), conv.weight, conv.bias)
+        if to_rgb.is_fast_for(x, conv.weight, dtype):
+            return to_rgb.convolve_to_rgb(x, conv.weight, conv.bias)
     return F.conv2d(x, conv.weight, conv.bias, conv.stride)
 
 
@@ -143,9 +146,7 @@ def _is_fast_for(x: Tensor) -> bool:
         and x.numel() > 0
         and not torch.compiler.is_compiling()
         and (library := load_library("fused")) is not None
-        and (
-            x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and library.has_bfloat16() > 0)
-        )
+        and (x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and library.has_bfloat16() > 0))
     )
 
 
@@ -156,4 +157,6 @@ def _call(function: str, tensors: tuple[Tensor | None, ...], sizes: tuple[int, .
     more = (ctypes.c_float(v) if isinstance(v, float) else ctypes.c_int(v) for v in rest)
     integers = map(ctypes.c_int, sizes)
     threads = ctypes.c_int(torch.get_num_threads())
-    getattr(load_library("fused"), function)(*pointers, *integers, *more, threads, ctypes.c_int(low))
+    getattr(load_library("fused"), function)(
+        *pointers, *integers, *more, threads, ctypes.c_int(low)
+    )

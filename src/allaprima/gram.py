@@ -127,9 +127,7 @@ def _native_times(features: Tensor, matrix: Tensor) -> Tensor:
     product = torch.empty_like(features)
     threads = torch.get_num_threads()
     scratch = torch.empty(threads * 2 * ROWS * channels)
-    _call(
-        "times_matrix", (features, packed, product, scratch), batch, positions, channels, threads
-    )
+    _call("times_matrix", (features, packed, product, scratch), batch, positions, channels, threads)
     return product
 
 

@@ -41,8 +41,8 @@ INLINE void moments(const void *x, float *sums, int batch, int positions, int ch
 }
 
 /* y = weight (x - mean) / sqrt(variance + eps) + bias, each channel of each image by itself;
- * [ReLU], [+ shortcut]. statistics (batch, 4, channels): out, mean, scale, shift and
- * 1 / deviation.
+ * [ReLU], [+ shortcut]. statistics (batch, 4, channels): out, mean, weight / deviation,
+ * bias and 1 / deviation.
  * sums: batch x parts x 2 channels. Ulyanov 2016, Instance normalization, equation 2. */
 INLINE void norm(const void *x, const float *weight, const float *bias, const void *shortcut,
                  void *y, float *statistics, float *sums, int batch, int positions, int channels,
@@ -67,7 +67,7 @@ INLINE void norm(const void *x, const float *weight, const float *bias, const vo
             at[c] = base + mean;
             at[3 * channels + c] = 1 / sqrt((variance > 0 ? variance : 0) + eps);
             at[channels + c] = weight[c] * at[3 * channels + c];
-            at[2 * channels + c] = bias[c] - at[c] * at[channels + c];
+            at[2 * channels + c] = bias[c];
         }
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < batch * parts_of(positions); part++) {
@@ -76,7 +76,7 @@ INLINE void norm(const void *x, const float *weight, const float *bias, const vo
         for (int p = start; p < end; p++)
             for (int c = 0; c < channels; c += LANES) {
                 size_t i = origin + (size_t)p * channels + c;
-                floats value = load(x, i, low) * load(at, channels + c, 0) +
+                floats value = (load(x, i, low) - load(at, c, 0)) * load(at, channels + c, 0) +
                     load(at, 2 * channels + c, 0);
                 if (relu) value = keep_where(value, value);
                 if (shortcut) value += load(shortcut, i, low);
@@ -90,12 +90,11 @@ INLINE void norm(const void *x, const float *weight, const float *bias, const vo
 INLINE void norm_gradient(const void *dy, const void *x, const float *statistics, void *dx,
                           float *dweight, float *dbias, float *sums, int batch, int positions, int channels, int relu,
                           int threads, const int low) {
-#define GRADIENT(value, slope)                                                             \
-    floats value = load(x, i, low), slope = load(dy, i, low);                              \
-    if (relu)                                                                              \
-        slope = keep_where(slope, value * load(at, channels + c, 0) +                      \
-                                      load(at, 2 * channels + c, 0));                      \
-    value -= load(at, c, 0);
+#define GRADIENT(value, slope)                                                              \
+    floats value = load(x, i, low) - load(at, c, 0), slope = load(dy, i, low);              \
+    if (relu)                                                                               \
+        slope = keep_where(slope, value * load(at, channels + c, 0) +                       \
+                                      load(at, 2 * channels + c, 0));
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < batch * parts_of(positions); part++) {
         FOR_PART(part)

@@ -1,0 +1,120 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from allaprima import fused
+from allaprima.fused import InstanceNorm, convolve, enlarge_and_reflect, normalize
+
+BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
+SHAPES = [(2, 16, 17, 33), (1, 48, 40, 40), (3, 64, 5, 7)]
+
+
+@pytest.fixture(params=[*BOUNDS], ids=["float32", "bfloat16"])
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture(params=[True, False], ids=["compiled", "plain"])
+def compiled(request, monkeypatch):
+    if not request.param:
+        monkeypatch.setattr(fused, "load_library", lambda name: None)
+    elif not fused._is_fast_for(torch.zeros(1, 16, 2, 2)):
+        pytest.skip("no compiler here")
+    return request.param
+
+
+def images(shape, dtype):
+    generator = torch.Generator().manual_seed(0)
+    x = (3 * torch.randn(shape, generator=generator) + 5).to(dtype)
+    return x.contiguous(memory_format=torch.channels_last).requires_grad_()
+
+
+def written_out(norm, x, relu, shortcut):
+    """Ulyanov 2016, equation 2."""
+    mean = x.mean((2, 3), keepdim=True)
+    deviation = (x.var((2, 3), correction=0, keepdim=True) + norm.eps).sqrt()
+    y = (x - mean) / deviation * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
+    y = y.relu() if relu else y
+    return y if shortcut is None else y + shortcut
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("adds", [True, False])
+def test_instance_norm_and_its_gradient_are_the_papers(shape, relu, adds, dtype, compiled):
+    """Of one image too, where torch's own gradient is wrong."""
+    norm = InstanceNorm(shape[1])
+    nn.init.uniform_(norm.weight, -1, 2)
+    nn.init.normal_(norm.bias)
+    x = images(shape, dtype)
+    shortcut = images(shape, dtype) if adds else None
+    y = norm(x, relu, shortcut)
+    slope = torch.randn_like(y)
+    exact_norm, exact_x = copy.deepcopy(norm).double(), x.detach().double().requires_grad_()
+    exact = written_out(exact_norm, exact_x, relu, exact_x if adds else None)
+    gradients = torch.autograd.grad(y, [x, norm.weight, norm.bias], slope)
+    if adds:  # the shortcut's own
+        gradients = (gradients[0].double() + slope.double(), *gradients[1:])
+    of = [exact_x, exact_norm.weight, exact_norm.bias]
+    exact_gradients = torch.autograd.grad(exact, of, slope.double())
+    for found, expected in zip((y, *gradients), (exact, *exact_gradients), strict=True):
+        assert (found.double() - expected).norm() < 3 * BOUNDS[dtype] * expected.norm()
+
+
+def test_flat_images_have_no_variance(dtype, compiled):
+    norm = InstanceNorm(16)
+    x = torch.full((2, 16, 40, 40), 1000.0, dtype=dtype)
+    y = norm(x.contiguous(memory_format=torch.channels_last))
+    assert y.abs().max() <= (0 if compiled else 0.05)
+
+
+@pytest.mark.parametrize("norm", [InstanceNorm, nn.BatchNorm2d])
+def test_normalize_is_norm_relu_and_sum(norm, compiled):
+    norm, x = norm(16).eval(), images((2, 16, 9, 9), torch.float32)
+    torch.testing.assert_close(normalize(norm, x, relu=True), F.relu(norm(x)))
+    torch.testing.assert_close(normalize(norm, x, shortcut=x), norm(x) + x)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("margin", "scale"), [(1, 1), (4, 1), (1, 2), (4, 2), (0, 2)])
+def test_enlarging_and_reflecting(shape, margin, scale, dtype, compiled):
+    x = images(shape, dtype)
+    y = enlarge_and_reflect(x, margin, scale)
+    exact_x = x.detach().float().requires_grad_()
+    exact = exact_x.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    exact = F.pad(exact, (margin,) * 4, mode="reflect")
+    assert torch.equal(y.float(), exact)
+    slope = torch.randn_like(y)
+    (gradient,) = torch.autograd.grad(y, x, slope)
+    (exact_gradient,) = torch.autograd.grad(exact, exact_x, slope.float())
+    assert (gradient.float() - exact_gradient).norm() < BOUNDS[dtype] * exact_gradient.norm()
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv2d(16, 32, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(16, 32, 3, padding=0, padding_mode="reflect"),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1, padding_mode="reflect"),
+        nn.Conv2d(16, 3, 9, padding=4, padding_mode="reflect"),
+        nn.Conv2d(16, 32, 3, padding=1),
+    ],
+    ids=["reflects", "unpadded", "stride", "to_rgb", "zeros"],
+)
+@pytest.mark.parametrize("low", [True, False], ids=["autocast", "float32"])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_convolution_and_its_gradients(conv, low, scale, compiled):
+    x = images((2, 16, 12, 19), torch.float32)
+    with torch.autocast("cpu", torch.bfloat16, enabled=low):
+        y = convolve(conv, x, scale)
+    exact_conv, exact_x = copy.deepcopy(conv).double(), x.detach().double().requires_grad_()
+    exact = exact_conv(exact_x.repeat_interleave(scale, 2).repeat_interleave(scale, 3))
+    slope = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
+    of, exact_of = [x, *conv.parameters()], [exact_x, *exact_conv.parameters()]
+    gradients = torch.autograd.grad(y, of, slope.to(y.dtype))
+    exact_gradients = torch.autograd.grad(exact, exact_of, slope.double())
+    for found, expected in zip((y, *gradients), (exact, *exact_gradients), strict=True):
+        assert (found.double() - expected).norm() < (0.03 if low else 1e-5) * expected.norm()
