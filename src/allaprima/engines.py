@@ -111,7 +111,9 @@ def average_weights(
             )
         for name in total:
             total[name] = total[name] + np.float32(share / sum(shares)) * more[name]
-    return metadata, {name: total[name].astype(array.dtype) for name, array in weights.items()}
+    return metadata, {
+        name: np.asarray(total[name]).astype(array.dtype) for name, array in weights.items()
+    }
 
 
 def _architecture(metadata: dict[str, Any], weights: dict[str, np.ndarray]) -> list[Any]:
