@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, open_dict
 from torch import Tensor
 
+from allaprima.allocator import keep_freed_memory
 from allaprima.entrypoints.configuration import register_resolvers, run_or_explain
 from allaprima.entrypoints.watch import Watch, console
 from allaprima.errors import InputError
@@ -53,6 +54,7 @@ def paint(cfg: DictConfig) -> None:
     """
     if cfg.size_px is not None and cfg.size_px < 1:
         raise InputError(f"size_px={cfg.size_px} must be at least 1, or null for the photo's own")
+    keep_freed_memory()
     name_style(cfg)
     output = Path(cfg.output or default_output(cfg))
     job = plan_stylization(cfg) if cfg.content else plan_texture(cfg)

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from allaprima.allocator import keep_freed_memory
 from allaprima.entrypoints.configuration import register_resolvers, run_or_explain
 from allaprima.errors import InputError
 from allaprima.images import RESIZE_FILTER
@@ -39,6 +40,7 @@ def train(cfg: DictConfig) -> None:
     checkpoint = find_checkpoint(cfg.resume)
     if not cfg.overwrite:
         check_unused(folder, cfg.style.name, checkpoint)
+    keep_freed_memory()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it
 
