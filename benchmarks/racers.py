@@ -33,9 +33,13 @@ class Schedule:
         validate_every: steps.
     """
 
-    steps: int = 200
+    steps: int = 220
     overrides: list[str] = field(
-        default_factory=lambda: ["optimizer.lr=3e-3", "schedule.anneal_from=0.3"]
+        default_factory=lambda: [
+            "optimizer.lr=2e-3",
+            "schedule.anneal_from=0.3",
+            "run.module.average_decay=0.9",  # 0.99 would lag behind in so short a run
+        ]
     )
     small_crops: tuple[int, int] | None = None
     validate_every: int = 10
