@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 # In the order of the page; benchmarks/NAME.py has NAME_figures(quick) -> dict.
 ORDER = (
     "training",
+    "equal_steps",
     "time_to_loss",
     "loading",
     "painting",
@@ -25,7 +26,7 @@ ORDER = (
     "gatys",
 )
 ALIASES = {"stylising": "painting", "stylizing": "painting", "start-up": "start_up"}
-TOO_LONG_FOR_QUICK = ("time_to_loss",)
+TOO_LONG_FOR_QUICK = ("equal_steps", "time_to_loss")
 
 
 def section_names(only: list[str], quick: bool) -> list[str]:
