@@ -22,7 +22,7 @@ check: $(INSTALLED)
 	$(BIN)/pyright
 
 benchmark: $(INSTALLED)
-	$(BIN)/python scripts/benchmark.py
+	$(BIN)/python scripts/benchmark.py --output outputs/benchmark/figures.json --page docs/performance.md
 
 clean:
 	rm -rf $(VENV) outputs
