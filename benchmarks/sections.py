@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 # In the order of the page; benchmarks/NAME.py has NAME_figures(quick) -> dict.
 ORDER = (
     "training",
+    "ablation",
     "equal_steps",
     "time_to_loss",
     "loading",

@@ -52,21 +52,27 @@ def compile_library(name: str) -> Path:
     if compiler is None or machine is None:
         raise OSError(f"no C compiler found for a {platform.machine()} CPU")
     # No -ffast-math: linked into a library, it changes how the whole process rounds.
-    flags = ["-O3", machine, "-ffp-contract=fast", "-fopenmp"]
-    call = functools.partial(
-        subprocess.run, check=True, capture_output=True, text=True, timeout=120
-    )
-    # The predefined macros tell the CPU's instruction sets and the compiler's version.
-    macros = call([compiler, *flags, "-dM", "-E", "-x", "c", os.devnull]).stdout
+    command = (compiler, "-O3", machine, "-ffp-contract=fast", "-fopenmp")
     sources = [SOURCES / f"{name}.c", *sorted(SOURCES.glob("*.h"))]
-    contents = b"".join(file.read_bytes() for file in sources) + f"{macros}{flags}".encode()
-    key = hashlib.sha256(contents).hexdigest()
+    contents = b"".join(file.read_bytes() for file in sources)
+    key = hashlib.sha256(contents + f"{_macros(command)}{command[1:]}".encode()).hexdigest()
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "allaprima")
     library = folder / f"{name}-{key[:16]}.so"
     if not library.exists():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as fresh:
             output = Path(fresh, library.name)
-            call([compiler, *flags, "-shared", "-fPIC", str(sources[0]), "-o", str(output), "-lm"])
+            _call(*command, "-shared", "-fPIC", str(sources[0]), "-o", str(output), "-lm")
             os.replace(output, library)  # whole or not at all, whoever else compiles now
     return library
+
+
+@functools.cache
+def _macros(command: tuple[str, ...]) -> str:
+    """The predefined macros tell the CPU's instruction sets and the compiler's version."""
+    return _call(*command, "-dM", "-E", "-x", "c", os.devnull)
+
+
+def _call(*command: str) -> str:
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    return done.stdout
