@@ -58,6 +58,17 @@ def test_a_folder_is_mirrored_beside_itself_or_in_the_output():
     )
 
 
+def test_clips_keep_a_format_that_is_written_and_programs_are_no_clips():
+    touch("in/a.mp4", "in/b.AVI", "in/c.MOV", "in/d.ts", "in/e.gif")
+    names = {"a.mp4": "a.mp4", "b.AVI": "b.mp4", "c.MOV": "c.MOV", "e.gif": "e.png"}
+    found = paths(*((f"in/{a}", f"in_wave/{b}") for a, b in names.items()))
+    assert plan_outputs([Path("in")], None, "wave") == found
+    named = plan_outputs([Path("in/d.ts")], Path("out.webm"), "wave")
+    assert named == paths(("in/d.ts", "out.webm"))
+    with pytest.raises(InputError, match=r"c\.png: clips are written as \.mp4"):
+        plan_outputs([Path("in/a.mp4")], Path("c.png"), "wave")
+
+
 def test_the_current_folder_has_a_name(folder, monkeypatch):
     touch("in/a.jpg")
     monkeypatch.chdir("in")

@@ -9,7 +9,9 @@ import pytest
 from allaprima.controls import Controls
 from allaprima.errors import InputError
 from allaprima.images import write_picture
-from allaprima.records import left_to_paint, made_by, recipe_of
+from allaprima.records import Recipes, left_to_paint, made_by, recipe_of
+
+OCHRE = Recipes(photos="ochre", clips="sienna")
 
 
 @pytest.fixture
@@ -26,11 +28,11 @@ def paint(photo, painted, recipe="ochre"):
 
 
 def test_what_is_painted_and_unchanged_is_left_out(plan):
-    assert left_to_paint(plan, "ochre") == plan
+    assert left_to_paint(plan, OCHRE) == plan
     paint(*plan[0])
-    assert left_to_paint(plan, "ochre") == plan[1:]
+    assert left_to_paint(plan, OCHRE) == plan[1:]
     paint(*plan[1])
-    assert left_to_paint(plan, "ochre") == []
+    assert left_to_paint(plan, OCHRE) == []
 
 
 def test_a_changed_photo_is_painted_again(plan):
@@ -38,9 +40,9 @@ def test_a_changed_photo_is_painted_again(plan):
         paint(*pair)
     photo = plan[0][0]
     os.utime(photo, ns=(0, photo.stat().st_mtime_ns + 1))
-    assert left_to_paint(plan, "ochre") == plan[:1]
+    assert left_to_paint(plan, OCHRE) == plan[:1]
     plan[1][0].write_bytes(b"longer than before, or shorter")
-    assert left_to_paint(plan, "ochre") == plan
+    assert left_to_paint(plan, OCHRE) == plan
 
 
 @pytest.mark.parametrize("content", [None, b"", b"mine"])
@@ -49,7 +51,7 @@ def test_what_another_recipe_or_a_person_made_is_not_touched(plan, content):
     if content is not None:
         plan[0][1].write_bytes(content)
     with pytest.raises(InputError, match=r"kept unless you say --overwrite: .*a\.png$"):
-        left_to_paint(plan, "ochre")
+        left_to_paint(plan, OCHRE)
 
 
 def test_a_photo_that_is_gone_is_named(plan):

@@ -527,6 +527,6 @@ def test_frames_wait_in_bounded_number(tmp_path, monkeypatch):
 
 def test_what_is_a_clip(tmp_path):
     assert is_clip("holiday.MP4")
-    assert is_clip("a.gif")
+    assert not is_clip("missing.gif")
     assert not is_clip("a.jpg")
     assert not is_clip(tmp_path / "missing.webp")

@@ -18,7 +18,6 @@ from allaprima.errors import InputError
 from allaprima.frames import BROWSERS_DELAY, Frame
 from allaprima.images import MAX_PIXELS
 
-ANIMATION_SUFFIXES = (".gif", ".webp")
 CENTISECOND, MILLISECOND = Fraction(1, 100), Fraction(1, 1000)
 MAX_SIDE = {".gif": 65535, ".webp": 16383}
 OPAQUE_FROM = 128  # a GIF's pixel is opaque or not

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from av.error import FFmpegError
 
 from allaprima.errors import InputError
 
@@ -72,7 +71,11 @@ def partial_file(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         os.replace(partial, target)
-    except (OSError, FFmpegError) as error:
+    except Exception as error:
+        from av.error import FFmpegError  # here, for photos do without PyAV
+
+        if not isinstance(error, OSError | FFmpegError):
+            raise
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{target} cannot be written: {reason}") from error
     finally:

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -178,11 +178,21 @@ def read_made_by(path: str | Path) -> str:
     return ""
 
 
-def check_writable(path: str | Path, *, overwrite: bool = False) -> None:
-    """Raise the InputError of :func:`write_picture` before the work instead of after it."""
+def check_writable(
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    kind: str = "pictures",
+    suffixes: Sequence[str] = tuple(WRITE_FORMATS),
+) -> None:
+    """Raise the InputError of :func:`write_picture` before the work instead of after it.
+
+    Args:
+        kind, suffixes: of what is to be written.
+    """
     path = Path(path)
-    if path.suffix.lower() not in WRITE_FORMATS:
-        raise InputError(f"{path}: pictures are written as {', '.join(WRITE_FORMATS)}")
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"{path}: {kind} are written as {', '.join(suffixes)}")
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file in it")
     if path.exists() and not overwrite:
@@ -195,8 +205,11 @@ def check_writable(path: str | Path, *, overwrite: bool = False) -> None:
         raise InputError(f"{path} cannot be written: {nearest} is not a folder that you may change")
 
 
-def find_pictures(folder: str | Path) -> list[Path]:
+def find_pictures(folder: str | Path, suffixes: tuple[str, ...] = READ_SUFFIXES) -> list[Path]:
     """The picture files under a folder, sorted; hidden ones are left out, links followed once.
+
+    Args:
+        suffixes: of what to find, in lower case.
 
     Raises:
         InputError: there is no such folder.
@@ -209,7 +222,7 @@ def find_pictures(folder: str | Path) -> list[Path]:
         real = os.path.realpath(parent)
         folders[:] = [] if real in visited else sorted(n for n in folders if n[0] != ".")
         if real not in visited:
-            pictures = (n for n in files if n[0] != "." and n.lower().endswith(READ_SUFFIXES))
+            pictures = (n for n in files if n[0] != "." and n.lower().endswith(suffixes))
             found += (Path(parent, name) for name in pictures)
         visited.add(real)
     return sorted(found)

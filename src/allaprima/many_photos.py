@@ -13,6 +13,7 @@ from allaprima.processors import memory_bytes
 # A pixel needs 12 bytes as a photo, 12 as a painting, and some 200 between the generator's layers.
 BYTES_PER_PIXEL = 250
 MEMORY_SHARE = 0.25
+NO_MEMORY = "there is not enough memory to paint it; --size 2048 takes less"
 
 Finished = Callable[[Path, Path, InputError | None], None]
 
@@ -54,7 +55,7 @@ def paint_many(
 def _failure(future: Future[None]) -> InputError | None:
     error = future.exception()
     if isinstance(error, MemoryError):
-        return InputError("there is not enough memory to paint it; --size 2048 takes less")
+        return InputError(NO_MEMORY)
     if error is not None and not isinstance(error, InputError):
         raise error
     return error

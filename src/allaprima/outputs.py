@@ -1,23 +1,34 @@
-"""Which file each photo, or a texture, is painted into; told to be impossible before any work."""
+"""Which file each photo, clip or texture is painted into; mistakes are told before any work."""
 
 import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from allaprima.clips import (
+    CLIP_SUFFIXES,
+    NAMED_ONLY_SUFFIXES,
+    TARGET_SUFFIXES,
+    by_frames,
+    is_clip,
+    target_suffix,
+)
 from allaprima.errors import InputError, some_of
 from allaprima.images import READ_SUFFIXES, WRITE_FORMATS, check_writable, find_pictures
 
 Plan = list[tuple[Path, Path]]
 
+FOUND_SUFFIXES = tuple({*READ_SUFFIXES, *CLIP_SUFFIXES} - {*NAMED_ONLY_SUFFIXES})
+
 
 def plan_outputs(inputs: Sequence[Path], output: Path | None, style: str) -> Plan:
-    """Pairs of a photo and the file to paint it into, whether that exists or not.
+    """Pairs of a photo or clip and the file to paint it into, whether that exists or not.
 
     Without ``output``, ``photo.jpg`` becomes ``photo_STYLE.jpg`` beside it, and a folder is
     mirrored in ``FOLDER_STYLE`` beside it. ``output`` is a file, if it is named like a picture
     and there is one photo, else a folder that keeps the photos' names; with several inputs, each
     input folder has a folder of its own there. JPEG, PNG and WebP stay what they are, others
-    become PNG. Pictures in the output folder are not photos to paint. An input that is no file
+    become PNG; MP4, MOV, Matroska, WebM and what moves in GIF and WebP too, other clips become
+    MP4. Pictures in the output folder are not photos to paint. An input that is no file
     is a pattern, as of a shell that left it alone: ``*``, ``?``, ``[ab]``, and ``**`` for folders
     of any depth.
 
@@ -39,7 +50,8 @@ def plan_outputs(inputs: Sequence[Path], output: Path | None, style: str) -> Pla
             plan[path] = output if to_file else output / f"{path.stem}{_suffix(path)}"
     if not plan:
         raise InputError(
-            f"no picture in {some_of(inputs)}; pictures end in {', '.join(READ_SUFFIXES)}"
+            f"no picture in {some_of(inputs)}; pictures end in {', '.join(READ_SUFFIXES)}, "
+            f"clips in {', '.join(CLIP_SUFFIXES)}"
         )
     _check_plan(plan)
     return list(plan.items())
@@ -62,14 +74,14 @@ def _expand(path: Path) -> list[Path]:
     if path.exists():
         return [path]
     found = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(str(path)) else []
-    pictures = [file for file in map(Path, found) if file.suffix.lower() in READ_SUFFIXES]
+    pictures = [file for file in map(Path, found) if file.suffix.lower() in FOUND_SUFFIXES]
     if not pictures:
         raise InputError(f"{path}: no such photo or folder")
     return pictures
 
 
 def _is_file(output: Path) -> bool:
-    return not output.is_dir() and output.suffix.lower() in READ_SUFFIXES
+    return not output.is_dir() and output.suffix.lower() in (*READ_SUFFIXES, *CLIP_SUFFIXES)
 
 
 def _mirror(
@@ -81,13 +93,15 @@ def _mirror(
     elif not alone:
         output = output / named.name
     own = output.resolve()
-    for photo in find_pictures(folder):
+    for photo in find_pictures(folder, FOUND_SUFFIXES):
         if own == folder.resolve() or own not in photo.resolve().parents:
             inside = photo.relative_to(folder)
             yield photo, output / inside.with_name(f"{photo.stem}{_suffix(photo)}")
 
 
 def _suffix(photo: Path) -> str:
+    if is_clip(photo):
+        return target_suffix(photo)
     return photo.suffix if photo.suffix.lower() in WRITE_FORMATS else ".png"
 
 
@@ -104,4 +118,7 @@ def _check_plan(plan: dict[Path, Path]) -> None:
                 "paint them in two commands with different --output"
             )
         painted_from[real] = photo
-        check_writable(painted, overwrite=True)
+        if by_frames(photo, painted):
+            check_writable(painted, overwrite=True, kind="clips", suffixes=TARGET_SUFFIXES)
+        else:
+            check_writable(painted, overwrite=True)

@@ -3,7 +3,10 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from allaprima.clip_notes import read_note
+from allaprima.clips import TARGET_SUFFIXES, by_frames
 from allaprima.controls import Controls
 from allaprima.errors import InputError, some_of
 from allaprima.images import read_made_by
@@ -23,8 +26,19 @@ def recipe_of(generators: Sequence[Path], controls: Controls, *options: object) 
     return recipe.hexdigest()[:16]
 
 
+class Recipes(NamedTuple):
+    """Of photos and of clips, each by :func:`recipe_of`."""
+
+    photos: str
+    clips: str
+
+    def of(self, source: Path, painted: Path) -> str:
+        """The one by which a file is painted into another."""
+        return self.clips if by_frames(source, painted) else self.photos
+
+
 def made_by(recipe: str, photo: Path) -> str:
-    """What is written into a painting (EXIF "Software"): the recipe, and which state of the photo.
+    """What is noted in a painting (EXIF "Software"): the recipe, and which state of the photo.
 
     A photo's state is its size in bytes and its time of change, as make and rsync have it.
 
@@ -39,11 +53,11 @@ def made_by(recipe: str, photo: Path) -> str:
     return f"{_start(recipe)}{stamp}"
 
 
-def left_to_paint(plan: Plan, recipe: str) -> Plan:
+def left_to_paint(plan: Plan, recipes: Recipes) -> Plan:
     """What of a plan is not done: paintings that do not exist, or whose photo has changed.
 
     Raises:
-        InputError: a file exists that was not made by this recipe.
+        InputError: a file exists that was not made by these recipes.
     """
     left: Plan = []
     foreign: list[Path] = []
@@ -51,7 +65,7 @@ def left_to_paint(plan: Plan, recipe: str) -> Plan:
         if not painted.exists():
             left.append((photo, painted))
             continue
-        said = read_made_by(painted)
+        said, recipe = _made_by(painted), recipes.of(photo, painted)
         if not said.startswith(_start(recipe)):
             foreign.append(painted)
         elif said != made_by(recipe, photo):
@@ -62,6 +76,11 @@ def left_to_paint(plan: Plan, recipe: str) -> Plan:
             f"--overwrite: {some_of(foreign)}"
         )
     return left
+
+
+def _made_by(painted: Path) -> str:
+    note = read_note(painted) if painted.suffix.lower() in TARGET_SUFFIXES else ""
+    return note or read_made_by(painted)
 
 
 def _start(recipe: str) -> str:

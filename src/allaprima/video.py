@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from allaprima.clip_notes import add_note
 from allaprima.clips import check_target, make_writer, open_clip
 from allaprima.frames import Clip, ClipWriter, Frame, partial_file
 from allaprima.images import resize, to_uint8
@@ -71,6 +72,7 @@ def paint_video(
     quality: int | None = None,
     steady: bool = False,
     overwrite: bool = False,
+    made_by: str = "",
     on_progress: Callable[[Progress], None] | None = None,
 ) -> VideoReport:
     """Paint a video, GIF or animated WebP frame by frame.
@@ -86,6 +88,8 @@ def paint_video(
         quality: constant quality (CRF) of the codec, 0 (best) to 51 or 63; None is a good one
             (H.264 18, H.265 20, VP9 and AV1 28). Of WebP 0 to 100 (best), None is 80.
         steady: strokes stay with what they paint, see :class:`allaprima.steady.Steadied`.
+        made_by: noted in the file (:func:`allaprima.clip_notes.read_note`); after Ctrl-C,
+            with " stopped" behind it.
         on_progress: called after every frame.
 
     Raises:
@@ -102,6 +106,8 @@ def paint_video(
     ):
         job = _Job(Steadied(painter) if steady else painter, clip, writer, on_progress)
         report, interrupted = job.run()
+        if made_by:
+            add_note(partial, f"{made_by} stopped" if interrupted else made_by)
     if interrupted:
         raise PaintingInterrupted(f"{target} holds the first {report.frames} frames", report)
     return report

@@ -45,7 +45,6 @@ CODECS = {
     ),
     "av1": Codec("libsvtav1", 28, 63, (".webm", ".mkv", ".mp4"), {"preset": "8"}, True),
 }
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov")
 
 
 def choose_codec(target: Path, name: str = "auto", quality: int | None = None) -> tuple[Codec, int]:

@@ -1,4 +1,4 @@
-"""stylize.py at work: photos painted, told of and counted; folders watched."""
+"""stylize.py at work: photos and clips painted, told of and counted; folders watched."""
 
 import os
 import sys
@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from allaprima.clips import by_frames
 from allaprima.controls import Controls
+from allaprima.entrypoints.clip_painting import ClipOptions, paint_clip
 from allaprima.errors import InputError
 from allaprima.images import count_pixels, read_picture, write_picture
-from allaprima.many_photos import PixelBudget, paint_many
+from allaprima.many_photos import NO_MEMORY, PixelBudget, paint_many
 from allaprima.outputs import Plan
-from allaprima.records import left_to_paint, made_by
+from allaprima.records import Recipes, left_to_paint, made_by
 from allaprima.stylize import Stylizer
 
 NUM_READERS = 3  # threads around one painter: one reads, one paints, one writes
@@ -32,16 +34,18 @@ class Painting:
     """One run of the command: what paints, how, and what came of it.
 
     Args:
-        recipe: of :func:`allaprima.records.recipe_of`, noted in every painting.
+        recipes: one of them is noted in every painting.
         overwrite: while watching, whatever is found in a painting's place.
         max_pixels: photos with more are refused.
+        clip_options: how clips are painted and written.
     """
 
     stylizer: Stylizer
     controls: Controls
-    recipe: str
+    recipes: Recipes
     overwrite: bool
     max_pixels: int
+    clip_options: ClipOptions
     written: list[Path] = field(default_factory=list)
     num_failed: int = 0
     budget: PixelBudget = field(default_factory=PixelBudget)
@@ -52,14 +56,19 @@ class Painting:
         Raises:
             InputError: what is wrong with the photo, or with the place for the painting.
         """
-        made = made_by(self.recipe, photo)
+        made = made_by(self.recipes.photos, photo)
         with self.budget.hold(count_pixels(photo)):
             picture = read_picture(photo, max_pixels=self.max_pixels, as_stored=True)
             picture = self.stylizer.paint(picture, self.controls)
             write_picture(painted, picture, overwrite=True, made_by=made)
 
     def paint_all(self, plan: Plan) -> bool:
-        """Paint a plan and tell of failures as they come; False after Ctrl-C."""
+        """Paint a plan, photos first, and tell of failures as they come; False after Ctrl-C."""
+        photos = [pair for pair in plan if not by_frames(*pair)]
+        clips = [pair for pair in plan if pair not in photos]
+        return self._paint_photos(photos) and self._paint_clips(clips)
+
+    def _paint_photos(self, plan: Plan) -> bool:
         num_painters = self.stylizer.num_parallel
         num_threads = num_painters if num_painters > 1 else min(NUM_READERS, len(plan))
         shown = progress_bar(len(plan))
@@ -74,6 +83,25 @@ class Painting:
         with shown as advance, warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: tell(f"note: {message}")
             return paint_many(plan, self.paint_one, max(1, num_threads), finished)
+
+    def _paint_clips(self, plan: Plan) -> bool:
+        """One after the other in this thread, which Ctrl-C comes to."""
+        for clip, painted in plan:
+            try:
+                made = made_by(self.recipes.clips, clip)
+                paint = self.stylizer.one_pass, self.controls, self.clip_options
+                paint_clip(*paint, clip, painted, made, tell)
+            except KeyboardInterrupt as stopped:
+                if str(stopped):
+                    tell(f"Stopped: {stopped}.")
+                return False
+            except MemoryError:
+                self.fail(clip, InputError(NO_MEMORY))
+            except InputError as error:
+                self.fail(clip, error)
+            else:
+                self.written.append(painted)
+        return True
 
     def fail(self, photo: Path, error: InputError) -> None:
         """Tell of a photo that cannot be painted, and count it."""
@@ -90,11 +118,11 @@ def paint_plan(painting: Painting, plan: Plan) -> int:
     Raises:
         KeyboardInterrupt: after Ctrl-C, when those begun are done and told of.
     """
-    finished = painting.paint_all(plan)
+    finished, things = painting.paint_all(plan), name_of(plan)
     if not finished:
-        tell(f"Stopped: {len(painting.written)} of {len(plan)} photos are painted.")
+        tell(f"Stopped: {len(painting.written)} of {len(plan)} {things} are painted.")
     if painting.num_failed:
-        tell(f"{painting.num_failed} of {len(plan)} photos could not be painted.")
+        tell(f"{painting.num_failed} of {len(plan)} {things} could not be painted.")
     written = set(painting.written)
     report([painted for _, painted in plan if painted in written])
     if not finished:
@@ -143,7 +171,7 @@ def watch(painting: Painting, plan_now: Callable[[], Plan]) -> int:
 
 def _state(painting: Painting, photo: Path) -> str:
     try:
-        return made_by(painting.recipe, photo)
+        return made_by(painting.recipes.photos, photo)
     except InputError:  # gone since it was listed
         return ""
 
@@ -152,13 +180,19 @@ def _paint_new(painting: Painting, new: Plan) -> bool:
     left: Plan = []
     for pair in new:
         try:
-            left += [pair] if painting.overwrite else left_to_paint([pair], painting.recipe)
+            left += [pair] if painting.overwrite else left_to_paint([pair], painting.recipes)
         except InputError as error:
             painting.fail(pair[0], error)
     num_before = len(painting.written)
     finished = painting.paint_all(left)
     report(painting.written[num_before:])
     return finished
+
+
+def name_of(plan: Plan) -> str:
+    """What a plan is of: photos, clips, or both, which are files."""
+    moving = [by_frames(*pair) for pair in plan]
+    return "clips" if all(moving) else "files" if any(moving) else "photos"
 
 
 def report(written: Sequence[Path]) -> None:

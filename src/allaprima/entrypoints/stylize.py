@@ -1,4 +1,4 @@
-"""stylize.py: paint photos, folders of photos, or textures with a trained generator."""
+"""stylize.py: paint photos, videos, folders of them, or textures with a trained generator."""
 
 import re
 from collections.abc import Sequence
@@ -92,21 +92,25 @@ def paint_texture(
 def paint_photos(
     options: Any, generators: list[Path], settings: dict[str, Any], output: Path | None
 ) -> int:
-    """Paint photos, those painted already left out, or watch folders; the exit status.
+    """Paint photos and clips, those painted already left out, or watch folders; the exit status.
 
     Raises:
         InputError: nothing can be painted so.
     """
+    from allaprima.clips import by_frames
     from allaprima.controls import Controls, read_mask
-    from allaprima.entrypoints.painting import Painting, paint_plan, tell, watch
+    from allaprima.entrypoints.clip_painting import ClipOptions, check_clips
+    from allaprima.entrypoints.painting import Painting, name_of, paint_plan, tell, watch
     from allaprima.outputs import Plan, plan_outputs
     from allaprima.processors import num_cores
-    from allaprima.records import left_to_paint, recipe_of
+    from allaprima.records import Recipes, left_to_paint, recipe_of
     from allaprima.stylize import Stylizer
 
     mask = None if options.mask is None else read_mask(options.mask)
     controls = Controls(options.size, options.output_size, options.strength, options.colors, mask)
-    recipe = recipe_of(generators, controls, *settings.values())
+    clip_options = ClipOptions(options.codec, options.quality, options.steady)
+    looks = generators, controls, *settings.values()
+    recipes = Recipes(recipe_of(*looks), recipe_of(*looks, *clip_options[:3]))
     max_pixels = round(options.max_megapixels * 1e6)
 
     def plan_now() -> Plan:
@@ -115,15 +119,21 @@ def paint_photos(
     def begin(num_parallel: int) -> "Painting":
         stylizer = Stylizer(generators, options.device, num_parallel=num_parallel, **settings)
         stylizer.check_takes_photos()
-        return Painting(stylizer, controls, recipe, options.overwrite, max_pixels)
+        return Painting(stylizer, controls, recipes, options.overwrite, max_pixels, clip_options)
 
     if options.watch:
+        clip_options = clip_options._replace(for_videos=True)
         return watch(begin(1), plan_now)
     plan = plan_now()
-    left = plan if options.overwrite else left_to_paint(plan, recipe)
+    clip_options = check_clips(plan, clip_options)
+    left = plan if options.overwrite else left_to_paint(plan, recipes)
     if len(left) < len(plan):
-        tell(f"{len(plan) - len(left)} of {len(plan)} photos are painted already.")
-    return paint_plan(begin(min(MAX_PARALLEL, num_cores(), len(left))), left) if left else 0
+        tell(f"{len(plan) - len(left)} of {len(plan)} {name_of(plan)} are painted already.")
+    if not left:
+        return 0
+    # Frames of a clip follow one another: all cores for each.
+    alone = any(by_frames(*pair) for pair in left)
+    return paint_plan(begin(1 if alone else min(MAX_PARALLEL, num_cores(), len(left))), left)
 
 
 def style_of(generators: Sequence[Path]) -> str:

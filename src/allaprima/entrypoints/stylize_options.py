@@ -4,11 +4,14 @@ import argparse
 from collections.abc import Sequence
 
 DESCRIPTION = """\
-Paint photos in the style of a trained generator; sizes stay as they are.
+Paint photos, videos and animations in the style of a trained generator; sizes stay as they are.
 
 Without --output, photo.jpg becomes photo_STYLE.jpg, and a folder becomes FOLDER_STYLE.
 What was painted before with the same generator and options is not painted again.
-A photo that cannot be painted is reported, the rest go on, and the exit status is 1.
+A file that cannot be painted is reported, the rest go on, and the exit status is 1.
+
+Videos keep their times and sound. GIFs and WebPs that move go on moving, unless the output is
+named .png or .jpg. Ctrl-C leaves a video that plays to where it was painted.
 
 With --texture 1024x768 there are no photos, and the picture is STYLE_texture.png.
 One seed and size always give the same.
@@ -24,7 +27,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("photos", nargs="*", metavar="PHOTO", help="photos, folders of photos, and patterns")
+    add("photos", nargs="*", metavar="PHOTO", help="photos, clips, folders of them, and patterns")
     add(
         *("-c", "--checkpoint"),
         action="append",
@@ -36,6 +39,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--watch", action="store_true", help="go on: paint what comes into the folders, to Ctrl-C")
     add("--list", action="store_true", help="name the shipped styles")
     _add_looks(parser.add_argument_group("how it looks"))
+    _add_clips(parser.add_argument_group("videos and animations"))
     _add_noise(parser.add_argument_group("textures and noise"))
     _add_machine(parser.add_argument_group("the machine"))
     options = parser.parse_intermixed_args(arguments)
@@ -73,6 +77,23 @@ def _add_looks(group: argparse._ArgumentGroup) -> None:
         metavar="A,B",
         help="shares in which several checkpoints' weights are averaged, as 0.7,0.3",
     )
+
+
+def _add_clips(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "--codec",
+        choices=("auto", "h264", "h265", "vp9", "av1"),
+        default="auto",
+        help="auto is H.264, and VP9 in .webm",
+    )
+    add(
+        "--quality",
+        type=int,
+        metavar="N",
+        help="of the codec: 0 is best, to 51, or 63 of vp9 and av1; of .webp 0 to 100, the best",
+    )
+    add("--steady", action="store_true", help="strokes stay with what they paint; takes longer")
 
 
 def _add_noise(group: argparse._ArgumentGroup) -> None:
