@@ -7,7 +7,7 @@ BUDGET ?= 10m
 DEMO := outputs/demo
 PHOTO := src/allaprima/assets/photos/val
 
-.PHONY: demo test check benchmark clean
+.PHONY: demo test check benchmark artefacts clean
 
 demo: $(INSTALLED)
 	$(BIN)/python scripts/train.py style=starry_night experiment=laptop budget=$(BUDGET) hydra.run.dir=$(DEMO) overwrite=true
@@ -23,6 +23,9 @@ check: $(INSTALLED)
 
 benchmark: $(INSTALLED)
 	$(BIN)/python scripts/benchmark.py --output outputs/benchmark/figures.json --page docs/performance.md
+
+artefacts: $(INSTALLED)
+	$(BIN)/python -m benchmarks.show_artefacts
 
 clean:
 	rm -rf $(VENV) outputs
