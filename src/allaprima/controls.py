@@ -50,12 +50,13 @@ class Controls:
         if self.colors not in COLORS:
             raise InputError(f"--colors {self.colors}; choose one of {', '.join(COLORS)}")
 
-    def paint(self, picture: Picture, one_pass: Paint) -> Picture:
+    def paint(self, picture: Picture, one_pass: Paint, *, takes_bytes: bool = False) -> Picture:
         """The painting of a picture; alpha stays, at the painting's size.
 
         Args:
-            picture: float32 or uint8; the painting is float32, alpha as it was.
+            picture: float32 or uint8; the painting is either, alpha as it was.
             one_pass: a generator, (H, W, 3) float32 in [0,1] to the same, or to a multiple.
+            takes_bytes: it takes uint8 too, and may give it back.
 
         Raises:
             InputError: a mask of other proportions, or as ``one_pass``.
@@ -63,13 +64,16 @@ class Controls:
         photo, alpha = picture
         mask = None if self.mask is None else _fit_mask(self.mask, photo.shape)
         working = photo if self.size_px is None else resize(photo, *_scaled(photo, self.size_px))
-        painted = one_pass(to_float(working))
+        painted = one_pass(working if takes_bytes else to_float(working))
         enlarged = len(painted) // len(working)  # by super-resolution
         size = photo.shape[0] * enlarged, photo.shape[1] * enlarged
         if self.output_size_px is not None:
             size = _scaled(photo, self.output_size_px)
+        changed = self.colors != "style" or self.strength < 1 or mask is not None
+        if changed or size != painted.shape[:2]:  # else bytes may stay bytes
+            painted = to_float(painted)
         painted = _resample(painted, *size)
-        if self.colors != "style" or self.strength < 1 or mask is not None:
+        if changed:
             photo = to_float(_fit(photo, *size))
         if self.colors != "style":
             recolor = transfer_luminance if self.colors == "photo" else match_colors

@@ -1,6 +1,6 @@
 """Which engine paints: compiled C on a CPU, torch elsewhere, ONNX Runtime for exported files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,13 @@ from allaprima.weights import read_weights
 if TYPE_CHECKING:
     from torch import nn
 
+    from allaprima.painter import Painter
+
 PRECISIONS = ("32", "bf16")
+TILINGS = ("auto", "off", "fast", "exact")
 ONNX_SUFFIX = ".onnx"
+
+Progress = Callable[[float], None]
 
 
 class TorchPainter:
@@ -52,6 +57,8 @@ def open_painters(
     seed: int | None,
     noise: float | None,
     num_parallel: int,
+    tile: str = "auto",
+    progress: Progress | None = None,
 ) -> tuple[dict[str, Any], list[Paint]]:
     """The metadata of a generator's file, or of the first of several, and who paints with it.
 
@@ -63,7 +70,10 @@ def open_painters(
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision}; choose one of {', '.join(PRECISIONS)}")
+    if tile not in TILINGS:
+        raise InputError(f"--tile {tile}; choose one of {', '.join(TILINGS)}")
     if files[0].suffix == ONNX_SUFFIX:
+        _refuse_tiles(files[0], tile)
         return _open_onnx(files, device, seed, noise, num_parallel)
     metadata, weights = average_weights(files, shares)
     if device != "cpu" and (device != "auto" or may_have_gpu()):
@@ -74,7 +84,10 @@ def open_painters(
     try:
         painters = _open_native(metadata, weights, precision, num_parallel) if plain else []
         if painters:
-            return metadata, painters
+            from allaprima.tiling import TiledPainter
+
+            return metadata, [TiledPainter(each, tile, progress=progress) for each in painters]
+        _refuse_tiles(files[0], tile)
         generator = _to_torch(metadata, weights)
     except InputError as error:
         raise InputError(f"{files[0]}: {error}") from error
@@ -123,7 +136,7 @@ def _architecture(metadata: dict[str, Any], weights: dict[str, np.ndarray]) -> l
 
 def _open_native(
     metadata: dict[str, Any], weights: dict[str, np.ndarray], precision: str, num_parallel: int
-) -> list[Paint]:
+) -> "list[Painter]":
     """None of them where C cannot be compiled, or does not know this generator."""
     from allaprima.painter import Painter
 
@@ -134,6 +147,15 @@ def _open_native(
         return []
     threads = max(1, num_cores() // num_parallel)
     return [Painter(arguments, weights, precision, threads) for _ in range(num_parallel)]
+
+
+def _refuse_tiles(file: Path, tile: str) -> None:
+    if tile in ("fast", "exact"):
+        raise InputError(
+            f"--tile {tile}: {file} is not painted by the compiled painter here, which alone knows "
+            "bands (Johnson's network, on a CPU with a C compiler): leave it out, and scale large "
+            "photos down by --size"
+        )
 
 
 def _to_torch(metadata: dict[str, Any], weights: dict[str, np.ndarray]) -> "nn.Module":

@@ -1,6 +1,5 @@
 """One pass of Johnson's network on a CPU, without torch: numpy and compiled C."""
 
-import ctypes
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -8,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from allaprima.errors import InputError
+from allaprima.layers import Engine, Norm, run_layer
 from allaprima.native import load_library
-from allaprima.packing import EPSILON, Convolution, aligned_bytes, pack_generator
+from allaprima.packing import Convolution, aligned_bytes, pack_generator
 from allaprima.processors import num_cores
 
 MIN_SIZE_PX = 16
@@ -21,19 +21,6 @@ SUPPORTED = {
     "input": ("rgb",),
     "output": ("tanh", "linear"),
 }
-
-
-class _Layer(ctypes.Structure):
-    """As in native/painting.h."""
-
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("x", "scale", "shift", "shortcut", "sum")),
-        *((name, ctypes.c_void_p) for name in ("weights", "y", "gain", "offset")),
-        *((name, ctypes.c_void_p) for name in ("next_scale", "next_shift")),
-        *((name, ctypes.c_int) for name in ("height", "width", "cin", "cout", "relu")),
-        *((name, ctypes.c_int) for name in ("photo_height", "photo_width", "cut", "low")),
-        *(("threads", ctypes.c_int), ("epsilon", ctypes.c_float)),
-    )
 
 
 class Painter:
@@ -75,12 +62,14 @@ class Painter:
             )
         library = load_library("painter")
         assert library is not None
-        self._library = library
-        self._low = precision == "bf16"
-        self._threads = num_cores() if threads is None else max(1, threads)
-        self._instance = arguments.get("norm", "instance") == "instance"
-        self._cut = arguments.get("output", "tanh") == "linear"
-        self._layers = pack_generator(arguments, weights, self._low)
+        self.engine = Engine(
+            library,
+            instance=arguments.get("norm", "instance") == "instance",
+            cut=arguments.get("output", "tanh") == "linear",
+            low=precision == "bf16",
+            threads=num_cores() if threads is None else max(1, threads),
+        )
+        self.layers = pack_generator(arguments, weights, self.engine.low)
         self._memory: list[np.ndarray] = []
         self._lock = threading.Lock()
 
@@ -109,12 +98,10 @@ class Painter:
         Raises:
             InputError: a side under 16 px, or more pixels than there is memory for.
         """
-        height, width = rgb.shape[:2]
-        if min(height, width) < MIN_SIZE_PX:
-            raise InputError(f"photo of {width}×{height} px; each side must be ≥ 16 px")
+        height, width = check_size(rgb)
         photo = np.ascontiguousarray(rgb, np.float32)
-        if (photo[0] == photo[0, 0]).all() and (photo == photo[0, 0]).all():
-            return np.broadcast_to(self._flat(photo[0, 0]), photo.shape).copy()
+        if is_flat(photo):
+            return np.broadcast_to(self.paint_flat(photo[0, 0]), photo.shape).copy()
         try:
             picture = np.empty_like(photo)
             memory = self._take_memory(height, width)
@@ -130,19 +117,19 @@ class Painter:
 
     def _take_memory(self, height: int, width: int) -> np.ndarray:
         """Working memory for a photo of that size: what an earlier call left, if it is enough."""
-        size = sum(_regions(self._layers, height, width, 2 if self._low else 4))
+        size = sum(_regions(self.layers, height, width, self.engine.item))
         with self._lock:
             kept = self._memory.pop() if self._memory else None
         if kept is not None and size <= kept.nbytes:
             return kept
         return aligned_bytes(size)
 
-    def _flat(self, colour: np.ndarray) -> np.ndarray:
+    def paint_flat(self, colour: np.ndarray) -> np.ndarray:
         """The one colour that a photo of one colour becomes.
 
         Its variance is zero, and instance norms would take rounding errors for texture.
         """
-        first, *inner, last = self._layers
+        first, *inner, last = self.layers
         x = self._flat_layer(first, colour.astype(np.float64) - 0.5)
         down, residual, up = inner[:2], inner[2:-2], inner[-2:]
         for layer in down:
@@ -153,12 +140,12 @@ class Painter:
         for layer in up:
             x = np.maximum(self._flat_layer(layer, x), 0)
         x = last.taps @ x + last.bias
-        return np.clip(0.5 + x, 0, 1) if self._cut else 0.5 + 0.5 * np.tanh(x)
+        return np.clip(0.5 + x, 0, 1) if self.engine.cut else 0.5 + 0.5 * np.tanh(x)
 
     def _flat_layer(self, layer: Convolution, x: np.ndarray) -> np.ndarray:
         channels = len(layer.taps)
         offset = layer.offset[:channels].astype(np.float64)
-        return offset if self._instance else layer.gain[:channels] * (layer.taps @ x) + offset
+        return offset if self.engine.instance else layer.gain[:channels] * (layer.taps @ x) + offset
 
 
 class _Pass:
@@ -171,21 +158,18 @@ class _Pass:
 
     def __init__(self, painter: Painter, photo: np.ndarray, picture: np.ndarray, memory: Any):
         self.painter, self.photo, self.picture = painter, photo, picture
-        self.height, self.width = (-(-side // 4) * 4 for side in photo.shape[:2])
-        item = 2 if painter._low else 4
-        first, _ = _regions(painter._layers, self.height, self.width, item)
+        self.height, self.width = padded_size(photo)
+        item = painter.engine.item
+        first, _ = _regions(painter.layers, self.height, self.width, item)
         self.full = memory.ctypes.data
         self.half = self.full + first
-        quarter = _quarter(painter._layers, self.height, self.width, item)
+        quarter = _quarter(painter.layers, self.height, self.width, item)
         sums, other_sums, self.middle, self.end = (self.full + i * quarter for i in range(4))
         self.sums = sums, other_sums
-        # A constant is lost in the first instance norm. The mean colour is that which leaves the
-        # smallest numbers, so that rounding errors are small where the photo has little contrast.
-        colour = photo[::8, ::8].mean((0, 1)) if painter._instance else np.full(3, 0.5)
-        self.scale, self.shift = np.ones(3, np.float32), -colour.astype(np.float32)
+        self.norm = photo_norm(painter, photo)
 
     def run(self) -> None:
-        first, strided, strided_again, *residual, up, up_again, last = self.painter._layers
+        first, strided, strided_again, *residual, up, up_again, last = self.painter.layers
         self._paint(first, 1, self.photo.ctypes.data, self.full)
         self._paint(strided, 1, self.full, self.half, relu=True)
         self._paint(strided_again, 2, self.half, self.end, relu=True)
@@ -210,28 +194,51 @@ class _Pass:
         sums: int | None = None,
     ) -> None:
         """One layer; ``x`` is ``reduction`` times smaller than the photo."""
-        painter = self.painter
-        scale, shift = layer.gain, layer.offset
-        if painter._instance:
-            scale, shift = np.empty((2, layer.cout), np.float32)
-        has_statistics = painter._instance and layer.function != "paint_last"
-        done = getattr(painter._library, layer.function)(
-            ctypes.byref(
-                _Layer(
-                    *(x, self.scale.ctypes.data, self.shift.ctypes.data, shortcut, sums),
-                    *(layer.weights.ctypes.data, y),
-                    layer.gain.ctypes.data if has_statistics else None,
-                    layer.offset.ctypes.data,
-                    *(scale.ctypes.data, shift.ctypes.data),
-                    *(self.height // reduction, self.width // reduction, layer.cin, layer.cout),
-                    *(relu, *self.photo.shape[:2], painter._cut, painter._low),
-                    *(painter._threads, EPSILON),
-                )
-            )
+        size = self.height // reduction, self.width // reduction
+        height, width = self.photo.shape[:2]
+        self.norm = run_layer(
+            *(self.painter.engine, layer, self.norm, x, y, size, (height, width)),
+            relu=relu,
+            shortcut=shortcut,
+            sums=sums,
         )
-        if not done:
-            raise MemoryError
-        self.scale, self.shift = scale, shift
+
+
+def check_size(photo: np.ndarray) -> tuple[int, int]:
+    """Height and width of a photo; InputError if the network is too large for it."""
+    height, width = photo.shape[:2]
+    if min(height, width) < MIN_SIZE_PX:
+        raise InputError(f"photo of {width}×{height} px; each side must be ≥ 16 px")
+    return height, width
+
+
+def padded_size(photo: np.ndarray) -> tuple[int, int]:
+    """Height and width that the network pads it to, multiples of 4."""
+    height, width = (-(-side // 4) * 4 for side in photo.shape[:2])
+    return height, width
+
+
+def is_flat(photo: np.ndarray) -> bool:
+    """Whether it has one colour."""
+    return bool((photo[0] == photo[0, 0]).all() and (photo == photo[0, 0]).all())
+
+
+def photo_norm(painter: Painter, photo: np.ndarray) -> Norm:
+    """What is done to a photo, uint8 or float32, first: minus its mean colour.
+
+    A constant is lost in the first instance norm. The mean colour is that which leaves the
+    smallest numbers, so that rounding errors are small where the photo has little contrast.
+    """
+    colour = np.full(3, 0.5)
+    if painter.engine.instance:
+        colour = photo[::8, ::8].mean((0, 1)) / (255 if photo.dtype == np.uint8 else 1)
+    return Norm(np.ones(3, np.float32), -colour.astype(np.float32))
+
+
+def working_bytes(painter: Painter, height: int, width: int) -> int:
+    """What painting a photo at once takes: between layers, and photo and picture as float32."""
+    regions = _regions(painter.layers, height, width, painter.engine.item)
+    return sum(regions) + 24 * height * width
 
 
 def _quarter(layers: list[Convolution], height: int, width: int, item: int) -> int:

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from allaprima.controls import Controls, Paint
-from allaprima.engines import open_painters
+from allaprima.engines import Progress, open_painters
 from allaprima.errors import InputError
-from allaprima.images import Picture, to_uint8
+from allaprima.images import Picture, to_float, to_uint8
 from allaprima.torch_painter import TEXTURES_ONLY, choose_device, paint_texture, stylize
 from allaprima.weights import find_generator
 
@@ -41,6 +41,11 @@ class Stylizer:
         shares: of several checkpoints; None is equal ones.
         precision: "32", or "bf16": products of bfloat16, twice as fast where the processor has
             them, and a few 1/255 away.
+        tile: for photos on a CPU: "auto", in bands of rows where the whole would need more than
+            1 GB of working memory, with the same result; "off"; "exact", always in bands; "fast",
+            sooner and nearly the same (:class:`allaprima.tiling.TiledPainter`). Only Johnson's
+            network in compiled C knows bands; "auto" is "off" for others.
+        progress: told of the share of a photo that is done, where it is painted in bands.
         num_parallel: pictures painted at once by threads that share this on a CPU; each has its
             part of the cores. One after the other is quicker for one picture, together for many.
 
@@ -62,6 +67,8 @@ class Stylizer:
         *,
         shares: Sequence[float] | None = None,
         precision: str = "32",
+        tile: str = "auto",
+        progress: Progress | None = None,
         num_parallel: int = 1,
     ):
         names = [checkpoint] if isinstance(checkpoint, str | Path) else checkpoint
@@ -73,6 +80,8 @@ class Stylizer:
             precision=precision,
             seed=seed,
             noise=noise,
+            tile=tile,
+            progress=progress,
             num_parallel=num_parallel,
         )
         self._takes_photos: bool = getattr(painters[0], "takes_photos", True)
@@ -123,16 +132,16 @@ class Stylizer:
             InputError: too small or too large for the generator, one of textures, or as
                 :meth:`Controls.paint`.
         """
-        return controls.paint(picture, self.one_pass)
+        return controls.paint(picture, self.one_pass, takes_bytes=True)
 
     def one_pass(self, rgb: np.ndarray) -> np.ndarray:
-        """The generator alone: (H, W, 3) float32 in [0,1] to the same.
+        """The generator alone: (H, W, 3) float32 in [0,1] or uint8 to the same, or to float32.
 
         Raises:
             InputError: too small or too large for the generator, or one of textures.
         """
         with self._painter() as painter:
-            return painter(rgb)
+            return painter(rgb if getattr(painter, "takes_bytes", False) else to_float(rgb))
 
     def texture(self, width: int, height: int) -> Picture:
         """Paint a texture of that size in pixels.

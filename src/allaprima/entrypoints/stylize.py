@@ -62,6 +62,7 @@ def run(options: Any) -> int:
         "seed": options.seed,
         "noise": options.noise,
         "precision": options.precision,
+        "tile": options.tile,
     }
     output = None if options.output is None else Path(options.output)
     work = paint_photos if options.texture is None else paint_texture
@@ -101,6 +102,7 @@ def paint_photos(
     from allaprima.controls import Controls, read_mask
     from allaprima.entrypoints.clip_painting import ClipOptions, check_clips
     from allaprima.entrypoints.painting import Painting, name_of, paint_plan, tell, watch
+    from allaprima.entrypoints.share_shown import show_share
     from allaprima.outputs import Plan, plan_outputs
     from allaprima.processors import num_cores
     from allaprima.records import Recipes, left_to_paint, recipe_of
@@ -117,7 +119,8 @@ def paint_photos(
         return plan_outputs([Path(photo) for photo in options.photos], output, style_of(generators))
 
     def begin(num_parallel: int) -> "Painting":
-        stylizer = Stylizer(generators, options.device, num_parallel=num_parallel, **settings)
+        shown = {"num_parallel": num_parallel, "progress": show_share()}
+        stylizer = Stylizer(generators, options.device, **shown, **settings)
         stylizer.check_takes_photos()
         return Painting(stylizer, controls, recipes, options.overwrite, max_pixels, clip_options)
 

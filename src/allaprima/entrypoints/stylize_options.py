@@ -124,6 +124,13 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
         help="bf16 is faster on processors that have it, and less exact",
     )
     add(
+        "--tile",
+        choices=("auto", "off", "exact", "fast"),
+        default="auto",
+        help="large photos in bands of rows, in little memory: auto where more than 1 GB would be "
+        "needed, with the same result; fast is sooner and nearly the same",
+    )
+    add(
         "--max-megapixels",
         type=float,
         default=200.0,

@@ -74,7 +74,7 @@ INLINE void leave_first(const Layer *l, int top, int left, int count, const floa
 
 /* 9x9, photo -> cout. Weights: LINES panels of (THIRDS x 27, cout), 28 if low. */
 INLINE int first_layer(const Layer *l, const int low) {
-    int down = l->height / 4, across = (l->width + FIRST - 1) / FIRST, blocks = down * across;
+    int across = (l->width + FIRST - 1) / FIRST, blocks = (l->end - l->begin) / 4 * across;
     size_t of_window = sizeof(float) * WINDOW * FIRST_ROW, of_v = of_window / 2 * 3;
     size_t bytes = of_window + of_v + sizeof(float) * LINES * FIRST * l->cout;
     const int length = low ? 28 : 27;
@@ -85,7 +85,7 @@ INLINE int first_layer(const Layer *l, const int low) {
     for (int b = 0; b < blocks; b++) {
         char *window = thread_part(l, space, blocks, bytes), *v = window + of_window;
         float *m = (float *)(v + of_v);
-        int top = b / across * 4, left = b % across * FIRST;
+        int top = l->begin + b / across * 4, left = b % across * FIRST;
         int count = at_most(l->width - left, FIRST);
         enter_first(l, top, left, count, (float *)window, v, low);
         for (int p = 0; p < LINES; p++)
@@ -243,7 +243,7 @@ INLINE void leave_last(const Layer *l, int top, int left, const float *m) {
 /* 9x9, cin -> picture. Weights: (LINES, THIRDS x cin, 9, 3); pairs of channels if low. */
 INLINE int last_layer(const Layer *l, const int low) {
     int across = (l->photo_width + LAST - 1) / LAST;
-    int blocks = (l->photo_height + LAST_STRIP - 1) / LAST_STRIP * across;
+    int blocks = (l->end - l->begin + LAST_STRIP - 1) / LAST_STRIP * across;
     size_t row = (size_t)l->cin * LAST_ROW, of_window = sizeof(float) * WINDOW * row;
     size_t of_v = sizeof(float) * LINES * THIRDS * row;
     size_t bytes = of_window + of_v + sizeof(float) * LINES * 3 * LAST;
@@ -254,8 +254,8 @@ INLINE int last_layer(const Layer *l, const int low) {
     for (int b = 0; b < blocks; b++) {
         float *window = (float *)thread_part(l, space, 0, bytes);
         float *v = window + WINDOW * row, *m = v + LINES * THIRDS * row;
-        int top = b / across * LAST_STRIP, left = b % across * LAST;
-        int bottom = at_most(l->photo_height, top + LAST_STRIP);
+        int top = l->begin + b / across * LAST_STRIP, left = b % across * LAST;
+        int bottom = at_most(l->end, top + LAST_STRIP);
         for (int i = 0; i < 8; i++)
             gather_channels(l, top - 4 + i, left - 4, window + i * row, low);
         for (int y = top, first = 0; y < bottom; y += 4, first = (first + 4) % WINDOW) {

@@ -6,8 +6,8 @@
 /* 3x3, stride 2: direct. Weights: (9 cin, cout). */
 INLINE int strided_layer(const Layer *l, const int low) {
     enum { DOWN = 4, COUNT = 48 };
-    int height = l->height / 2, width = l->width / 2;
-    int across = (width + COUNT - 1) / COUNT, blocks = (height + DOWN - 1) / DOWN * across;
+    int width = l->width / 2, across = (width + COUNT - 1) / COUNT;
+    int blocks = (l->end - l->begin + DOWN - 1) / DOWN * across;
     const size_t size = low ? 2 : 4, pitch = (size_t)(2 * COUNT + 1) * l->cin;
     size_t of_patch = align(size * (2 * DOWN + 1) * pitch), of_row = (size_t)COUNT * l->cout;
     size_t bytes = of_patch + sizeof(float) * DOWN * of_row;
@@ -17,8 +17,8 @@ INLINE int strided_layer(const Layer *l, const int low) {
     for (int b = 0; b < blocks; b++) {
         char *patch = thread_part(l, space, blocks, bytes);
         float *m = (float *)(patch + of_patch);
-        int top = b / across * DOWN, left = b % across * COUNT;
-        int count = at_most(width - left, COUNT), rows = at_most(height - top, DOWN);
+        int top = l->begin + b / across * DOWN, left = b % across * COUNT;
+        int count = at_most(width - left, COUNT), rows = at_most(l->end - top, DOWN);
         for (int i = 0; i < 2 * rows + 1; i++)
             gather_row(l, reflect(2 * top - 1 + i, l->height), 2 * left - 1, 2 * count + 1, 0,
                        patch + size * i * pitch, 0, low, low);
@@ -88,8 +88,9 @@ INLINE void leave_tiles(const Layer *l, int first, int count, int across, const 
 /* 3x3, stride 1: Winograd. Weights: (POINTS, cin, cout). */
 INLINE int residual_layer(const Layer *l, const int adds, const int low) {
     enum { TILES = 24 }; /* whose v and m stay in the second cache */
-    int across = (l->width + 3) / 4, tiles = (l->height + 3) / 4 * across;
-    int blocks = (tiles + TILES - 1) / TILES;
+    int across = (l->width + 3) / 4;
+    int before = l->begin / 4 * across, tiles = (l->end + 3) / 4 * across;
+    int blocks = (tiles - before + TILES - 1) / TILES;
     const size_t size = low ? 2 : 4;
     /* The 32 keep the planes from meeting in the same lines of the cache. */
     size_t v_plane = (size_t)TILES * l->cin + 32, m_plane = (size_t)TILES * CHUNK + 32;
@@ -101,7 +102,7 @@ INLINE int residual_layer(const Layer *l, const int adds, const int low) {
     for (int b = 0; b < blocks; b++) {
         char *v = thread_part(l, space, blocks, bytes);
         float *m = (float *)(v + of_v), *record = (float *)space + b * record_size(l);
-        int first = b * TILES, count = at_most(tiles - first, TILES);
+        int first = before + b * TILES, count = at_most(tiles - first, TILES);
         for (int t = 0; t < count; t++)
             enter_tile(l, (first + t) / across * 4, (first + t) % across * 4, v,
                        (size_t)t * l->cin, v_plane, adds, low);

@@ -3,7 +3,8 @@
  *
  * Images are channels-last. A layer reads what the convolution before it wrote, applies that one's
  * norm and ReLU while it gathers, and writes its own convolution as it is: nothing normalised is
- * stored, but for the sums of residual blocks. "low" is bfloat16 for stored pixels and for the
+ * stored, but for the sums of residual blocks. It may write some rows alone: pointers are then to
+ * where the whole image would begin, and only the rows around those are there. "low" is bfloat16 for stored pixels and for the
  * factors of products; sums, norms and transforms are float32. */
 
 #ifndef ALLAPRIMA_PAINTING_H
@@ -30,7 +31,10 @@ typedef struct {
     const float *offset;  /* (cout) */
     float *next_scale;    /* (cout): scale and shift that y's instance norm comes to */
     float *next_shift;    /* (cout) */
+    double *moments;      /* null, or of the rows before: count, (cout) means, (cout) sums of
+                             squared deviations; these rows are added */
     int height, width, cin, cout;
+    int begin, end; /* rows to write, of 4 each but at the bottom; of x where it is upsampled */
     int relu;        /* of x after its norm */
     int photo_height, photo_width; /* before padding to multiples of 4; first and last layer */
     int cut;         /* of the last layer: 1/2 + y cut off, in place of 1/2 + tanh(y) / 2 */
@@ -173,8 +177,18 @@ static void conclude(const Layer *l, const float *records, int blocks) {
                 squares[i] += record[16 + l->cout + c + i] + record[0] * difference * difference;
             }
         }
+        if (l->moments)
+            for (int i = 0; i < COLS; i++) {
+                double before = l->moments[0], *means = l->moments + 1 + c + i;
+                double difference = mean[i] - *means, share = count / (before + count);
+                squares[i] += means[l->cout] + difference * difference * before * share;
+                means[l->cout] = squares[i];
+                *means = mean[i] = *means + difference * share;
+            }
+        double total = l->moments ? l->moments[0] + count : count;
+        if (l->moments && c + COLS == l->cout) l->moments[0] = total;
         for (int i = 0; i < COLS; i++) {
-            double variance = squares[i] > 0 ? squares[i] / count : 0;
+            double variance = squares[i] > 0 ? squares[i] / total : 0;
             double scale = l->gain[c + i] / __builtin_sqrt(variance + l->epsilon);
             l->next_scale[c + i] = scale;
             l->next_shift[c + i] = l->offset[c + i] - scale * mean[i];

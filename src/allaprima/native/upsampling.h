@@ -86,7 +86,7 @@ INLINE void leave_rows(const Layer *l, const Strip *strip, int k, int left, int 
 INLINE int upsampled_layer(const Layer *l, const int low) {
     const int adds = 1, most = STRIDE - 1;
     int across = (l->width + most - 1) / most;
-    int blocks = (l->height + STRIP - 1) / STRIP * across;
+    int blocks = (l->end - l->begin + STRIP - 1) / STRIP * across;
     size_t of_row = align(sizeof(float) * (STRIDE + 1) * l->cin);
     size_t of_v = align(sizeof(float) * 4 * STRIDE * l->cin);
     size_t of_m = align(sizeof(float) * STRIDE * PRODUCTS * l->cout);
@@ -100,8 +100,8 @@ INLINE int upsampled_layer(const Layer *l, const int low) {
                        {(float *)(part + 2 * of_row), (float *)(part + 2 * of_row + of_m)},
                        part + 2 * of_row + 2 * of_m};
         Sums *sums = (Sums *)(strip.v + of_v);
-        int top = b / across * STRIP, left = b % across * most;
-        int bottom = at_most(l->height, top + STRIP), count = at_most(l->width - left, most);
+        int top = l->begin + b / across * STRIP, left = b % across * most;
+        int bottom = at_most(l->end, top + STRIP), count = at_most(l->width - left, most);
         memset(sums, 0, sizeof(floats) * 3 * l->cout / LANES);
         for (int k = top - 1; k <= bottom; k++) {
             gather_row(l, clamp(k, l->height), left - 1, count + 2, 1, strip.rows[k & 1], adds,
