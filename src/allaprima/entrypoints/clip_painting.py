@@ -134,5 +134,5 @@ def _bar() -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}")
+    columns = TextColumn("{task.description}"), BarColumn(16), TextColumn("{task.fields[text]}")
     return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -1,7 +1,7 @@
 """stylize.py: paint photos, videos, folders of them, or textures with a trained generator."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,8 @@ from allaprima.errors import InputError
 
 if TYPE_CHECKING:
     from allaprima.entrypoints.painting import Painting
+    from allaprima.outputs import Plan
+    from allaprima.records import Recipes
 
 INTERRUPTED = 130  # the shell's status of a command that Ctrl-C ended
 MAX_PARALLEL = 4  # photos painted at once, each on its share of the cores
@@ -98,14 +100,12 @@ def paint_photos(
     Raises:
         InputError: nothing can be painted so.
     """
-    from allaprima.clips import by_frames
     from allaprima.controls import Controls, read_mask
     from allaprima.entrypoints.clip_painting import ClipOptions, check_clips
-    from allaprima.entrypoints.painting import Painting, name_of, paint_plan, tell, watch
+    from allaprima.entrypoints.painting import Painting, watch
     from allaprima.entrypoints.share_shown import show_share
-    from allaprima.outputs import Plan, plan_outputs
-    from allaprima.processors import num_cores
-    from allaprima.records import Recipes, left_to_paint, recipe_of
+    from allaprima.outputs import plan_outputs
+    from allaprima.records import Recipes, recipe_of
     from allaprima.stylize import Stylizer
 
     mask = None if options.mask is None else read_mask(options.mask)
@@ -115,7 +115,7 @@ def paint_photos(
     recipes = Recipes(recipe_of(*looks), recipe_of(*looks, *clip_options[:3]))
     max_pixels = round(options.max_megapixels * 1e6)
 
-    def plan_now() -> Plan:
+    def plan_now() -> "Plan":
         return plan_outputs([Path(photo) for photo in options.photos], output, style_of(generators))
 
     def begin(num_parallel: int) -> "Painting":
@@ -129,7 +129,26 @@ def paint_photos(
         return watch(begin(1), plan_now)
     plan = plan_now()
     clip_options = check_clips(plan, clip_options)
-    left = plan if options.overwrite else left_to_paint(plan, recipes)
+    return paint_left(plan, recipes, begin, overwrite=options.overwrite)
+
+
+def paint_left(
+    plan: "Plan", recipes: "Recipes", begin: Callable[[int], "Painting"], *, overwrite: bool
+) -> int:
+    """Paint what of a plan is not painted yet; the exit status.
+
+    Args:
+        begin: called if anything is left, with the number of photos to paint at once.
+
+    Raises:
+        InputError: as :func:`allaprima.records.left_to_paint`, or as ``begin``.
+    """
+    from allaprima.clips import by_frames
+    from allaprima.entrypoints.painting import name_of, paint_plan, tell
+    from allaprima.processors import num_cores
+    from allaprima.records import left_to_paint
+
+    left = plan if overwrite else left_to_paint(plan, recipes)
     if len(left) < len(plan):
         tell(f"{len(plan) - len(left)} of {len(plan)} {name_of(plan)} are painted already.")
     if not left:
