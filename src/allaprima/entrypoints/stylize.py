@@ -118,33 +118,34 @@ def paint_photos(
     def plan_now() -> "Plan":
         return plan_outputs([Path(photo) for photo in options.photos], output, style_of(generators))
 
-    def begin(num_parallel: int) -> "Painting":
-        shown = {"num_parallel": num_parallel, "progress": show_share()}
-        stylizer = Stylizer(generators, options.device, **shown, **settings)
+    def begin(**work: Any) -> "Painting":
+        stylizer = Stylizer(generators, options.device, **work, **settings)
         stylizer.check_takes_photos()
         return Painting(stylizer, controls, recipes, options.overwrite, max_pixels, clip_options)
 
     if options.watch:
         clip_options = clip_options._replace(for_videos=True)
-        return watch(begin(1), plan_now)
+        return watch(begin(progress=show_share()), plan_now)
     plan = plan_now()
     clip_options = check_clips(plan, clip_options)
     return paint_left(plan, recipes, begin, overwrite=options.overwrite)
 
 
 def paint_left(
-    plan: "Plan", recipes: "Recipes", begin: Callable[[int], "Painting"], *, overwrite: bool
+    plan: "Plan", recipes: "Recipes", begin: Callable[..., "Painting"], *, overwrite: bool
 ) -> int:
     """Paint what of a plan is not painted yet; the exit status.
 
     Args:
-        begin: called if anything is left, with the number of photos to paint at once.
+        begin: called if anything is left, with the number of photos to paint at once and what
+            tells of large ones.
 
     Raises:
         InputError: as :func:`allaprima.records.left_to_paint`, or as ``begin``.
     """
     from allaprima.clips import by_frames
     from allaprima.entrypoints.painting import name_of, paint_plan, tell
+    from allaprima.entrypoints.share_shown import show_share
     from allaprima.processors import num_cores
     from allaprima.records import left_to_paint
 
@@ -153,9 +154,11 @@ def paint_left(
         tell(f"{len(plan) - len(left)} of {len(plan)} {name_of(plan)} are painted already.")
     if not left:
         return 0
-    # Frames of a clip follow one another: all cores for each.
-    alone = any(by_frames(*pair) for pair in left)
-    return paint_plan(begin(1 if alone else min(MAX_PARALLEL, num_cores(), len(left))), left)
+    if any(by_frames(*pair) for pair in left):
+        # Frames of a clip follow one another, with all cores for each; their number is told.
+        return paint_plan(begin(), left)
+    num_parallel = min(MAX_PARALLEL, num_cores(), len(left))
+    return paint_plan(begin(num_parallel=num_parallel, progress=show_share()), left)
 
 
 def style_of(generators: Sequence[Path]) -> str:
