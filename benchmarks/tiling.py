@@ -1,0 +1,101 @@
+"""Large photos in bands of rows: time, memory, and how near the picture comes to the whole's."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from allaprima.painter import Painter
+from allaprima.tiling import BAND_PX, TiledPainter
+from benchmarks.figures import Goal, Row, Section, interleave
+from benchmarks.memory import peak_memory
+from benchmarks.painting import DEFAULT
+
+ROOT = Path(__file__).parent.parent
+PHOTOS = ROOT / "src/allaprima/assets/photos/val"
+MODES = ("off", "exact", "fast")
+HUGE = (8700, 11600)
+
+
+def tiling_figures(quick: bool) -> dict[str, Any]:
+    """Whole, exact and fast in turns on one photo; both against the whole on all demo photos."""
+    painter = make_painter()
+    photo = make_photo(*((1088, 1920) if quick else (2736, 3648)))
+    megapixels = photo.shape[0] * photo.shape[1] / 1e6
+    calls = {mode: TiledPainter(painter, mode) for mode in MODES}
+    timed = {mode: (lambda call=call: call(photo)) for mode, call in calls.items()}
+    seconds = interleave(timed, rounds=3 if quick else 5, limit_s=8 if quick else 60)
+    rows = [Row(mode, seconds[mode], megapixels, "megapixels") for mode in MODES]
+    if not quick:
+        for mode in MODES[1:]:
+            peak = peak_memory("benchmarks.tiling:make_call", mode, *HUGE, calls=1).over_start
+            rows.append(Row(f"{mode}, 101 megapixels", [], memory_mb=peak))
+    near = [nearness(painter, make_photo(1088, 1920, each)) for each in range(3 if quick else 8)]
+    section = Section("tiling", "Large photos in bands of rows", rows[:3], baseline="off")
+    section.goals = [
+        Goal("fast: time of the whole's", rows[2].median_s / rows[0].median_s, most=1.3),
+        Goal("exact: difference from the whole", max(n[0] for n in near), most=1 / 255, unit=""),
+        Goal("fast: PSNR, median photo", float(np.median([n[1] for n in near])), 35, unit=" dB"),
+        Goal("gradient across bands to elsewhere", max(n[2] for n in near), most=1.02, unit=""),
+    ]
+    section.goals += [
+        Goal(f"peak of {r.name}", r.memory_mb, most=2048, unit=" MB") for r in rows[3:]
+    ]
+    section.notes = [
+        "16-32-64, float32; a trained generator if there is one in checkpoints/. Whole: all at "
+        "once. Differences and gradients are of 1920×1088."
+    ]
+    return section.as_dict()
+
+
+def make_painter() -> Painter:
+    from allaprima.engines import average_weights
+
+    files = sorted((ROOT / "checkpoints").glob("*.safetensors"))
+    for file in files:
+        metadata, weights = average_weights([file], None)
+        arguments = metadata["arguments"]
+        if metadata["generator"] == "johnson" and Painter.supports(arguments):
+            return Painter(arguments, weights)
+    import torch
+
+    from allaprima.generators.johnson import JohnsonGenerator
+
+    torch.manual_seed(0)
+    state = JohnsonGenerator(DEFAULT).state_dict()
+    arguments = {"filters": list(DEFAULT)}
+    return Painter(arguments, {name: tensor.numpy() for name, tensor in state.items()})
+
+
+def make_photo(height: int, width: int, number: int = 0) -> np.ndarray:
+    """A demo photo, scaled up, with the grain that it lost so; uint8."""
+    files = sorted(PHOTOS.glob("*.jpg"))
+    with Image.open(files[number % len(files)]) as image:
+        large = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+    photo = np.array(large)
+    random = np.random.default_rng(number)
+    for top in range(0, height, 256):  # in parts, for memory
+        part = photo[top : top + 256]
+        part[...] = (part + random.normal(0, 4, part.shape).astype(np.float32)).clip(0, 255)
+    return photo
+
+
+def make_call(mode: str, height: int, width: int) -> Callable[[], Any]:
+    painter, photo = TiledPainter(make_painter(), mode), make_photo(height, width)
+    return lambda: painter(photo)
+
+
+def nearness(painter: Painter, photo: np.ndarray) -> tuple[float, float, float]:
+    """Of exact: the largest difference. Of fast: PSNR, and gradients across bands to elsewhere."""
+    photo = photo / np.float32(255)
+    whole = painter(photo)
+    exact, fast = (TiledPainter(painter, mode)(photo) for mode in MODES[1:])
+    psnr = -10 * np.log10(np.square(fast - whole).mean())
+
+    def across(picture: np.ndarray) -> float:
+        steps = np.abs(np.diff(picture, axis=0)).mean((1, 2))
+        return float(steps[BAND_PX - 1 :: BAND_PX].mean() / steps.mean())
+
+    return float(np.abs(exact - whole).max()), float(psnr), across(fast) / across(whole)
