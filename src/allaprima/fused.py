@@ -32,7 +32,8 @@ class InstanceNorm(nn.InstanceNorm2d):
     def __init__(self, num_channels: int):
         super().__init__(num_channels, affine=True)
 
-    def forward(self, x: Tensor, relu: bool = False, shortcut: Tensor | None = None) -> Tensor:
+    def forward(self, input: Tensor, relu: bool = False, shortcut: Tensor | None = None) -> Tensor:
+        x = input
         same = shortcut is None or (shortcut.dtype == x.dtype and shortcut.shape == x.shape)
         if same and self.weight.dtype == torch.float32 and _is_fast_for(x):
             return _Normalize.apply(x, self.weight, self.bias, shortcut, self.eps, relu)

@@ -90,7 +90,8 @@ def find_style(style: Any, given: str | None) -> str:
 
 
 def _known_targets() -> set[str]:
-    return {name for module in MODULES for name in _public_names(module)}
+    names = {name for module in MODULES for name in _public_names(module)}
+    return names | {f"{losses.__name__}.gram_matrix"}  # from gram.py, but recipes name it so
 
 
 def _public_names(module: ModuleType) -> list[str]:

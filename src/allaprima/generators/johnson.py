@@ -135,9 +135,9 @@ class ConvNormReLU(nn.Sequential):
             nn.ReLU(),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         conv, norm, _ = self
-        return normalize(norm, convolve(conv, x), relu=True)
+        return normalize(norm, convolve(conv, input), relu=True)
 
 
 class ResidualBlock(nn.Module):
@@ -176,9 +176,9 @@ class Upsample(nn.Sequential):
             grow = (nn.ConvTranspose2d(num_in, num_out, 3, 2, 1, output_padding=1),)
         super().__init__(*grow, NORMS[norm](num_out), nn.ReLU())
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         *grow, norm, _ = self
-        x = convolve(grow[1], x, scale=2) if len(grow) == 2 else grow[0](x)
+        x = convolve(grow[1], input, scale=2) if len(grow) == 2 else grow[0](input)
         return normalize(norm, x, relu=True)
 
 
