@@ -218,5 +218,6 @@ def strips(height: int) -> list[tuple[int, int]]:
     """Rows that are spread evenly over a photo; all of a small one."""
     if height < 2 * EVERY_PX:
         return [(0, height)]
-    first = (EVERY_PX - STRIP_PX) // 2
-    return [(top, top + STRIP_PX) for top in range(first, height - STRIP_PX, EVERY_PX)]
+    every = max(2 * STRIP_PX, min(EVERY_PX, height // 40 * 4))  # ten at least, of a large photo
+    first = (every - STRIP_PX) // 8 * 4
+    return [(top, top + STRIP_PX) for top in range(first, height - STRIP_PX, every)]
