@@ -33,8 +33,8 @@ class Painter:
         arguments: the generator's.
         weights: its state dict, as arrays.
         precision: "32", or "bf16" for bfloat16 products and storage, with float32 sums, norms
-            and output: twice as fast; the RMS difference is within 2 levels of 255, single pixels may
-            differ by up to about 50.
+            and output: twice as fast; the RMS difference is within 2 levels of 255, single
+            pixels may differ by up to about 50.
         threads: how many work on one photo; None is one for each core.
 
     Raises:
