@@ -72,9 +72,9 @@ def test_ctrl_c_lets_those_begun_end_and_begins_no_more():
         time.sleep(0.05)
 
     assert not paint_many(PLAN, paint, 2, lambda photo, *_: told.append(photo))
-    assert told[:5] == [photo for photo, _ in PLAN[:5]]
+    assert {photo for photo, _ in PLAN[:6]} <= set(told)  # in the order in which they end
     assert sorted(told) == sorted(begun)
-    assert 6 <= len(begun) <= 8
+    assert len(begun) < len(PLAN) / 2
 
 
 def test_pixels_in_work_are_bounded_but_one_picture_always_fits():
