@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from allaprima.errors import InputError
-from allaprima.onnx_painter import OnnxPainter, as_text
+from allaprima.onnx_painter import OnnxPainter
+from allaprima.weights import as_text
 
 onnx = pytest.importorskip("onnx", reason="the extra allaprima[onnx] is not installed")
 pytest.importorskip("onnxruntime", reason="the extra allaprima[onnx] is not installed")

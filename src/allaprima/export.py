@@ -20,10 +20,10 @@ from torch import nn
 from allaprima import __version__
 from allaprima.errors import InputError
 from allaprima.images import find_pictures, read_photo, resize
-from allaprima.onnx_painter import OnnxPainter, as_text
+from allaprima.onnx_painter import OnnxPainter
 from allaprima.portable import PortableGenerator, paint_portably, trace
 from allaprima.resources import resource_dir
-from allaprima.weights import FORMAT_VERSION, describe_generator
+from allaprima.weights import FORMAT_VERSION, as_text, describe_generator
 
 SUFFIXES = (".onnx", ".pt2")
 OPSET, IR_VERSION = 20, 9  # a pair; what torch recommends, and ONNX Runtime reads from 1.17 on

@@ -1,13 +1,12 @@
 """Painting with an exported generator: ONNX Runtime and numpy, no torch."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from allaprima.errors import InputError
-from allaprima.weights import FORMAT_VERSION
+from allaprima.weights import FORMAT_VERSION, from_text
 
 MISSING = "needs ONNX Runtime, which is not installed: pip install 'allaprima[onnx]'"
 FLOAT, UINT8 = "float32 1×3×H×W", "uint8 H×W×3"
@@ -104,7 +103,7 @@ def _read_metadata(path: Path, session: Any) -> dict[str, Any]:
         raise InputError(
             f"{path}: format version {version!r:.40}; this release reads {FORMAT_VERSION!r}"
         )
-    metadata = {name: _decode(text) for name, text in texts.items()}
+    metadata = {name: from_text(text) for name, text in texts.items()}
     metadata["format_version"] = version
     least = metadata.get("min_size_px")
     if type(least) is not int or least < 1:
@@ -142,15 +141,3 @@ def _channels(shape: list[Any]) -> tuple[int, Any]:
 
 def _to_uint8(rgb: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray((rgb * np.float32(255) + np.float32(0.5)).clip(0, 255), np.uint8)
-
-
-def as_text(value: Any) -> str:
-    """Text as it is, where that is read back as the same text; JSON of all else."""
-    return value if isinstance(value, str) and _decode(value) == value else json.dumps(value)
-
-
-def _decode(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text

@@ -65,7 +65,7 @@ def save_generator(
         "format_version": FORMAT_VERSION,
         "generator": description["generator"],
         "arguments": json.dumps(description["arguments"]),
-        **{name: _encode(value) for name, value in metadata.items()},
+        **{name: as_text(value) for name, value in metadata.items()},
     }
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -208,7 +208,7 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, "Tensor"]]:
 def _decode_header(header: dict[str, str] | None) -> dict[str, Any]:
     header = header or {}
     _check_version(header)
-    decoded = {name: _decode(text) for name, text in header.items()}
+    decoded = {name: from_text(text) for name, text in header.items()}
     return {"arguments": None, **decoded, **{name: header.get(name) for name in OURS[:2]}}
 
 
@@ -220,12 +220,13 @@ def _check_version(record: Mapping[str, Any]) -> None:
         raise InputError(f"format version {version!r:.40}; this release reads {FORMAT_VERSION!r}")
 
 
-def _encode(value: Any) -> str:
+def as_text(value: Any) -> str:
     """Text as it is, where that is read back as the same text; JSON of all else."""
-    return value if isinstance(value, str) and _decode(value) == value else json.dumps(value)
+    return value if isinstance(value, str) and from_text(value) == value else json.dumps(value)
 
 
-def _decode(text: str) -> Any:
+def from_text(text: str) -> Any:
+    """What :func:`as_text` was given; text that is no JSON is itself."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
