@@ -7,7 +7,7 @@ BUDGET ?= 10m
 DEMO := outputs/demo
 PHOTO := src/allaprima/assets/photos/val
 
-.PHONY: demo test check benchmark artefacts clean
+.PHONY: demo test check benchmark artefacts gallery clean
 
 demo: $(INSTALLED)
 	$(BIN)/python scripts/train.py style=starry_night experiment=laptop budget=$(BUDGET) hydra.run.dir=$(DEMO) overwrite=true
@@ -26,6 +26,9 @@ benchmark: $(INSTALLED)
 
 artefacts: $(INSTALLED)
 	$(BIN)/python -m benchmarks.show_artefacts
+
+gallery: $(INSTALLED)
+	$(BIN)/python -m benchmarks.gallery
 
 clean:
 	rm -rf $(VENV) outputs

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from allaprima import fused
-from allaprima.fused import InstanceNorm, convolve, enlarge_and_reflect, normalize
+from allaprima.fused import InstanceNorm, convolve, enlarge_and_pad, normalize
 
 BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
 SHAPES = [(2, 16, 17, 33), (1, 48, 40, 40), (3, 64, 5, 7)]
@@ -78,19 +78,36 @@ def test_normalize_is_norm_relu_and_sum(norm, compiled):
     torch.testing.assert_close(normalize(norm, x, shortcut=x), norm(x) + x)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("margin", "scale"), [(1, 1), (4, 1), (1, 2), (4, 2), (0, 2)])
-def test_enlarging_and_reflecting(shape, margin, scale, dtype, compiled):
+def enlarged(x, enlarge):
+    """Written out: bilinear is to the nearest, smoothed by ¼, ½, ¼."""
+    if not enlarge:
+        return x
+    x = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    if enlarge == "nearest":
+        return x
+    x = F.pad(x, (1,) * 4, mode="replicate")
+    x = (x[..., :-2, :] + 2 * x[..., 1:-1, :] + x[..., 2:, :]) / 4
+    return (x[..., :-2] + 2 * x[..., 1:-1] + x[..., 2:]) / 4
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (1, 16, 1, 1), (2, 16, 1, 6), (1, 16, 2, 1)])
+@pytest.mark.parametrize("enlarge", [None, "nearest", "bilinear"])
+@pytest.mark.parametrize("margin", [0, 1, 4])
+def test_enlarging_and_padding(shape, enlarge, margin, dtype, compiled):
+    side = min(shape[2:]) * (2 if enlarge else 1)
+    if enlarge != "bilinear" and margin >= side:
+        pytest.skip("reflection needs more pixels")
     x = images(shape, dtype)
-    y = enlarge_and_reflect(x, margin, scale)
-    exact_x = x.detach().float().requires_grad_()
-    exact = exact_x.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    exact = F.pad(exact, (margin,) * 4, mode="reflect")
-    assert torch.equal(y.float(), exact)
+    y = enlarge_and_pad(x, margin, enlarge)
+    exact_x = x.detach().double().requires_grad_()
+    exact = enlarged(exact_x, enlarge)
+    exact = F.pad(exact, (margin,) * 4, mode="replicate" if enlarge == "bilinear" else "reflect")
+    bound = BOUNDS[dtype] * exact.norm() if enlarge == "bilinear" else 0
+    assert (y.double() - exact).norm() <= bound
     slope = torch.randn_like(y)
     (gradient,) = torch.autograd.grad(y, x, slope)
-    (exact_gradient,) = torch.autograd.grad(exact, exact_x, slope.float())
-    assert (gradient.float() - exact_gradient).norm() < BOUNDS[dtype] * exact_gradient.norm()
+    (exact_gradient,) = torch.autograd.grad(exact, exact_x, slope.double())
+    assert (gradient.double() - exact_gradient).norm() < BOUNDS[dtype] * exact_gradient.norm()
 
 
 @pytest.mark.parametrize(
@@ -105,13 +122,15 @@ def test_enlarging_and_reflecting(shape, margin, scale, dtype, compiled):
     ids=["reflects", "unpadded", "stride", "to_rgb", "zeros"],
 )
 @pytest.mark.parametrize("low", [True, False], ids=["autocast", "float32"])
-@pytest.mark.parametrize("scale", [1, 2])
-def test_convolution_and_its_gradients(conv, low, scale, compiled):
+@pytest.mark.parametrize("enlarge", [None, "nearest", "bilinear"])
+def test_convolution_and_its_gradients(conv, low, enlarge, compiled):
     x = images((2, 16, 12, 19), torch.float32)
     with torch.autocast("cpu", torch.bfloat16, enabled=low):
-        y = convolve(conv, x, scale)
+        y = convolve(conv, x, enlarge)
     exact_conv, exact_x = copy.deepcopy(conv).double(), x.detach().double().requires_grad_()
-    exact = exact_conv(exact_x.repeat_interleave(scale, 2).repeat_interleave(scale, 3))
+    if enlarge == "bilinear" and conv.padding_mode == "reflect":
+        exact_conv.padding_mode = "replicate"
+    exact = exact_conv(enlarged(exact_x, enlarge))
     slope = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
     of, exact_of = [x, *conv.parameters()], [exact_x, *exact_conv.parameters()]
     gradients = torch.autograd.grad(y, of, slope.to(y.dtype))

@@ -7,13 +7,13 @@ from allaprima.errors import InputError
 from allaprima.generators.johnson_superres import JohnsonSuperresolutionGenerator
 from allaprima.weights import load_generator, save_generator
 
-NORMS, UPSAMPLINGS = ("instance", "batch"), ("resize", "transposed")
+NORMS, UPSAMPLINGS = ("instance", "batch"), ("bilinear", "nearest", "transposed")
 every_option = pytest.mark.parametrize(
     ("norm", "upsampling"), list(itertools.product(NORMS, UPSAMPLINGS))
 )
 
 
-def small(factor: int = 4, norm: str = "batch", upsampling: str = "resize"):
+def small(factor: int = 4, norm: str = "batch", upsampling: str = "nearest"):
     return JohnsonSuperresolutionGenerator(factor, 6, 2, norm, upsampling)
 
 
@@ -96,7 +96,7 @@ def test_a_file_gives_the_same_generator_back(tmp_path, norm, upsampling):
         ("factor", 3, "2, 4, 8, 16"),
         ("factor", "4", "2, 4, 8, 16"),
         ("norm", "none", "instance, batch"),
-        ("upsampling", "none", "resize, transposed"),
+        ("upsampling", "none", "bilinear, nearest, transposed"),
     ],
 )
 def test_an_unknown_option_names_the_choices(option, value, choices):

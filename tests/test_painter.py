@@ -22,6 +22,7 @@ NETWORKS = [
     {"filters": (16, 16, 32), "norm": "batch"},
     {"filters": (8, 20, 24), "num_residual_blocks": 1, "output": "linear"},
     {"filters": (16, 32, 80), "num_residual_blocks": 0},
+    {"filters": (16, 32, 64), "upsampling": "nearest"},
 ]
 SIZES = [(16, 16), (61, 43), (17, 300), (132, 200)]
 

@@ -279,7 +279,11 @@ def test_existing_paintings_are_kept_unless_told(wave):
 
 def test_a_shipped_style_is_found_by_name_and_listed(wave, folder, monkeypatch):
     monkeypatch.setattr(weights, "resource_dir", lambda name: wave.parent)
-    assert command("--list") == (0, f"{'wave':20} The Great Wave, Hokusai\n")
+    listed = f"{'wave':20} The Great Wave, Hokusai\n"
+    assert command("--list") == (0, listed)
+    thumbnail = wave.with_suffix(".jpg")
+    thumbnail.touch()
+    assert command("--list") == (0, f"{listed}{'':20} {thumbnail}\n")
     save_photo("a.png")
     assert command("a.png", "-c", "wave") == (0, "Wrote a_wave.png\n")
     status, output = command("a.png", "-c", "scream")

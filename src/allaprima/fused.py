@@ -5,7 +5,7 @@ All is also written in plain torch, which is what other devices, other types and
 """
 
 import ctypes
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,8 @@ from allaprima.native import load_library
 
 LANES = 16  # channels come in multiples of it
 PART = 1024  # as in native/fused.c
+
+Enlarging = Literal["nearest", "bilinear"]
 
 
 class InstanceNorm(nn.InstanceNorm2d):
@@ -58,23 +60,33 @@ def normalize(
     return y if shortcut is None else shortcut + y
 
 
-def enlarge_and_reflect(x: Tensor, margin: int, scale: int = 1) -> Tensor:
-    """(B, C, H, W) enlarged to the nearest by 1 or 2, then ``margin`` pixels reflected."""
-    height, width = (scale * side for side in x.shape[-2:])
-    if scale in (1, 2) and margin < min(height, width) and _is_fast_for(x):
-        return _Pad.apply(x, margin, scale)
-    if scale > 1:
-        x = F.interpolate(x, scale_factor=scale, mode="nearest")
-    return F.pad(x, (margin,) * 4, mode="reflect") if margin else x
+def enlarge_and_pad(x: Tensor, margin: int, enlarge: Enlarging | None = None) -> Tensor:
+    """(B, C, H, W), twice the size if asked for, then ``margin`` pixels more at every border.
+
+    They are reflected, but replicated after bilinear enlarging (its pixels lie between those of
+    x, ¼ and ¾ of the way; the outermost are x's own). At a margin of 1, nearest enlarging has
+    both alike.
+    """
+    scale = 2 if enlarge else 1
+    least = 0 if enlarge == "bilinear" else margin
+    if least < scale * min(x.shape[-2:]) and _is_fast_for(x):
+        return _Pad.apply(x, margin, scale) if enlarge != "bilinear" else _Enlarge.apply(x, margin)
+    if enlarge:
+        x = F.interpolate(x, scale_factor=2, mode=enlarge)
+    mode = "replicate" if enlarge == "bilinear" else "reflect"
+    return F.pad(x, (margin,) * 4, mode=mode) if margin else x
 
 
-def convolve(conv: nn.Module, x: Tensor, scale: int = 1) -> Tensor:
-    """``conv`` of ``x`` enlarged to the nearest; an ``nn.Conv2d`` that reflects, in one pass."""
+def convolve(conv: nn.Module, x: Tensor, enlarge: Enlarging | None = None) -> Tensor:
+    """``conv`` of ``x`` enlarged; an ``nn.Conv2d`` that reflects, in one pass.
+
+    After bilinear enlarging such a convolution replicates: see :func:`enlarge_and_pad`.
+    """
     if not isinstance(conv, nn.Conv2d) or conv.padding_mode != "reflect":
-        return conv(x if scale == 1 else F.interpolate(x, scale_factor=scale, mode="nearest"))
+        return conv(F.interpolate(x, scale_factor=2, mode=enlarge) if enlarge else x)
     margin = conv.padding[0]
     assert conv.padding == (margin, margin), conv
-    x = enlarge_and_reflect(x, margin, scale)  # pyright: ignore[reportArgumentType]
+    x = enlarge_and_pad(x, margin, enlarge)  # pyright: ignore[reportArgumentType]
     autocast = torch.is_autocast_enabled(x.device.type)
     dtype = torch.get_autocast_dtype(x.device.type) if autocast else x.dtype
     if conv.stride == (1, 1) and conv.bias is not None:
@@ -139,6 +151,27 @@ class _Pad(torch.autograd.Function):
         return dx, None, None
 
 
+class _Enlarge(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, margin: int):
+        x = x.contiguous(memory_format=torch.channels_last)
+        batch, channels, height, width = x.shape
+        size = (batch, channels, 2 * (height + margin), 2 * (width + margin))
+        y = torch.empty(size, dtype=x.dtype, memory_format=torch.channels_last)
+        ctx.shape, ctx.margin = x.shape, margin
+        _call("enlarge_forward", (x, y), (batch, height, width, channels, margin))
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+        dy = gradients[0].contiguous(memory_format=torch.channels_last)
+        batch, channels, height, width = ctx.shape
+        dx = torch.empty(ctx.shape, dtype=dy.dtype, memory_format=torch.channels_last)
+        _call("enlarge_backward", (dy, dx), (batch, height, width, channels, ctx.margin))
+        return dx, None
+
+
 def _is_fast_for(x: Tensor) -> bool:
     return (
         x.device.type == "cpu"
@@ -158,6 +191,8 @@ def _call(function: str, tensors: tuple[Tensor | None, ...], sizes: tuple[int, .
     more = (ctypes.c_float(v) if isinstance(v, float) else ctypes.c_int(v) for v in rest)
     integers = map(ctypes.c_int, sizes)
     threads = ctypes.c_int(torch.get_num_threads())
-    getattr(load_library("fused"), function)(
+    done = getattr(load_library("fused"), function)(
         *pointers, *integers, *more, threads, ctypes.c_int(low)
     )
+    if function.startswith("enlarge") and not done:
+        raise MemoryError

@@ -105,7 +105,7 @@ def _convert(theirs: dict[str, Tensor]) -> JohnsonGenerator:
     a, b, c = (theirs[names[f"down.{i}.0.bias"]].numel() for i in range(3))
     num_blocks = sum(name.endswith(".body.0.weight") for name in names)
     with torch.device("meta"):
-        generator = JohnsonGenerator((a, b, c), num_blocks, output="linear")
+        generator = JohnsonGenerator((a, b, c), num_blocks, upsampling="nearest", output="linear")
     weights = {ours: theirs[name].clone() for ours, name in names.items()}
     for ours, place in generator.state_dict().items():
         if weights[ours].shape != place.shape:

@@ -16,10 +16,14 @@ class Norm(NamedTuple):
 
 
 class Engine(NamedTuple):
-    """What all layers have in common; ``low`` is for bfloat16, ``cut`` for a linear output."""
+    """What all layers have in common.
+
+    ``smooth``: bilinear upsampling; ``cut``: a linear output; ``low``: bfloat16.
+    """
 
     library: ctypes.CDLL
     instance: bool
+    smooth: bool
     cut: bool
     low: bool
     threads: int
@@ -38,7 +42,8 @@ class _Layer(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("weights", "y", "gain", "offset")),
         *((name, ctypes.c_void_p) for name in ("next_scale", "next_shift", "moments")),
         *((name, ctypes.c_int) for name in ("height", "width", "cin", "cout", "begin", "end")),
-        *((name, ctypes.c_int) for name in ("relu", "photo_height", "photo_width", "cut", "low")),
+        *((name, ctypes.c_int) for name in ("relu", "photo_height", "photo_width")),
+        *((name, ctypes.c_int) for name in ("smooth", "cut", "low")),
         *(("threads", ctypes.c_int), ("epsilon", ctypes.c_float)),
     )
 
@@ -88,7 +93,7 @@ def run_layer(
                 *(next_norm.scale.ctypes.data, next_norm.shift.ctypes.data),
                 None if moments is None else moments.ctypes.data,
                 *(*size, layer.cin, layer.cout, *rows, relu, *photo_size),
-                *(engine.cut, engine.low, engine.threads, EPSILON),
+                *(engine.smooth, engine.cut, engine.low, engine.threads, EPSILON),
             )
         )
     )

@@ -5,6 +5,7 @@ Statistics and losses are float32, whatever the precision of the activations (fl
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -110,6 +111,12 @@ class PerceptualLoss(nn.Module):
         content_error, style_error: (value, target) -> (B,).
         variation: (B, 3, H, W) -> (B,).
         blend: weight of each style image in the mean of their Gram matrices; equal if None.
+        style_scales: weight of the style error of pictures reduced so many times, painting and
+            picture alike, by averaging; at 2, a layer sees strokes twice as large. The terms are
+            ``style/relu1_2@2`` and so on.
+        content_unit: "one", or "style": a layer's content error counts in mean squares of the
+            style image's activations there, so that one weight means the same for every painting
+            and no photo counts for more than another.
 
     Raises:
         InputError: an unknown layer, a negative weight, weights that are all zero, no style
@@ -130,14 +137,23 @@ class PerceptualLoss(nn.Module):
         style_error: Error = squared_error,
         variation: Callable[[Tensor], Tensor] = total_variation,
         blend: Sequence[float] | None = None,
+        style_scales: Mapping[int, float] | None = None,
+        content_unit: Literal["one", "style"] = "one",
     ):
         super().__init__()
+        style_scales = {1: 1.0} if style_scales is None else style_scales
         network.check_layers([*content_layers, *chain(*map(split_pair, style_layers))])
         check_pairs(style_layers, network.layers)
         weights = [content_weight, style_weight, total_variation_weight, *content_layers.values()]
         self.network = network
         self.content_layers = _times(content_weight, content_layers)
         self.style_layers = _times(style_weight, style_layers)
+        self.style_scales = {int(k): float(w) for k, w in style_scales.items() if w}
+        if not self.style_scales or min(*self.style_scales.values(), *self.style_scales) <= 0:
+            raise InputError(
+                f"loss.style_scales={dict(style_scales)}: whole numbers from 1, with weights > 0, "
+                "such as {1: 0.5, 2: 0.5}"
+            )
         some_term = self.content_layers or self.style_layers or total_variation_weight
         some_attracts = not self.style_layers or max(self.style_layers.values()) > 0
         if not (all(weight >= 0 for weight in weights) and some_term and some_attracts):
@@ -152,7 +168,9 @@ class PerceptualLoss(nn.Module):
         self._style_parts = list(dict.fromkeys(parts))  # layers of the network
         self.styles = [style] if isinstance(style, Tensor) else list(style or [])
         self.target_grams = nn.ParameterDict()  # moves with the module; never trained
+        self.content_unit: Literal["one", "style"] = content_unit
         self.blend = _normalized(blend, len(self.styles))
+        self.content_units = self._measure_content_units()
         if self.style_layers:
             self._keep_targets()
 
@@ -181,25 +199,49 @@ class PerceptualLoss(nn.Module):
             style_error=self.style_error,
             variation=self.variation,
             blend=blend,
+            style_scales=self.style_scales,
+            content_unit=self.content_unit,
         )
+
+    @torch.no_grad()
+    def _measure_content_units(self) -> dict[str, float]:
+        """What the content error of each layer is divided by."""
+        if self.content_unit == "one":
+            return dict.fromkeys(self.content_layers, 1.0)
+        if self.content_unit != "style" or not self.styles:
+            raise InputError(
+                f"loss.content_unit={self.content_unit} with {len(self.styles)} style images; "
+                "choose one, or style where there is a style image"
+            )
+        units = dict.fromkeys(self.content_layers, 0.0)
+        for style, share in zip(self.styles, self.blend, strict=True):
+            self.network.check_size(style, list(units), "style image")
+            activations = self.network(style[None].to(self.network.mean), list(units))
+            for layer in units:
+                units[layer] += share * at_least_float32(activations[layer]).square().mean().item()
+        return {layer: max(unit, 1e-8) for layer, unit in units.items()}
 
     @torch.no_grad()
     def _keep_targets(self) -> None:
         if not self.styles:
             raise InputError(f"style layers {', '.join(self.style_layers)} need a style image")
         for style, share in zip(self.styles, self.blend, strict=True):
-            self.network.check_size(style, self._style_parts, "style image")
-            activations = self.network(style[None].to(self.network.mean), self._style_parts)
-            for name, gram in self._grams(activations).items():
-                mean = self.target_grams.get(name, 0) + share * gram
-                self.target_grams[name] = nn.Parameter(mean, requires_grad=False)
+            images = style[None].to(self.network.mean)
+            for scale in self.style_scales:
+                reduced = F.avg_pool2d(images, scale)
+                self.network.check_size(reduced[0], self._style_parts, "style image")
+                activations = self.network(reduced, self._style_parts)
+                for name, gram in self._grams(activations, scale).items():
+                    mean = self.target_grams.get(name, 0) + share * gram
+                    self.target_grams[name] = nn.Parameter(mean, requires_grad=False)
 
-    def _grams(self, activations: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The Gram matrix of every style layer, or of a pair."""
+    def _grams(self, activations: Mapping[str, Tensor], scale: int) -> dict[str, Tensor]:
+        """The Gram matrix of every style layer, or of a pair; its term's name."""
         grams = {}
         for name in self.style_layers:
             layer, *other = (activations[part] for part in split_pair(name))
-            grams[name] = self.gram(layer, other=other[0]) if other else self.gram(layer)
+            gram = self.gram(layer, other=other[0]) if other else self.gram(layer)
+            grams[_at_scale(name, scale)] = gram
         return grams
 
     def content_targets(self, content: Tensor) -> dict[str, Tensor]:
@@ -209,6 +251,8 @@ class PerceptualLoss(nn.Module):
             InputError: the photo is too small for the loss's layers.
         """
         self.network.check_size(content, self.layers, "photo")
+        scale = max(self.style_scales) if self.style_layers else 1
+        self.network.check_size(content[..., ::scale, ::scale], self._style_parts, "photo")
         if not self.content_layers:
             return {}
         with torch.no_grad():
@@ -221,18 +265,27 @@ class PerceptualLoss(nn.Module):
             stylized: RGB (B, 3, H, W) in [0,1].
             targets: what :meth:`content_targets` gave for the photos.
         """
-        activations = self.network(stylized, self.layers) if self.layers else {}
+        layers = self.layers if 1 in self.style_scales else list(self.content_layers)
+        activations = self.network(stylized, layers) if layers else {}
         terms = {}
         for layer, weight in self.content_layers.items():
             error = self.content_error(activations[layer], targets[layer])
-            terms[f"content/{layer}"] = weight * error.mean()
-        for layer, gram in self._grams(activations).items():
-            error = self.style_error(gram, self.target_grams[layer])
-            terms[f"style/{layer}"] = self.style_layers[layer] * error.mean()
+            terms[f"content/{layer}"] = weight * error.mean() / self.content_units[layer]
+        for scale, share in self.style_scales.items() if self.style_layers else ():
+            if scale > 1:
+                activations = self.network(F.avg_pool2d(stylized, scale), self._style_parts)
+            for layer, gram in self._grams(activations, scale).items():
+                error = self.style_error(gram, self.target_grams[layer])
+                weight = share * self.style_layers[layer.split("@")[0]]
+                terms[f"style/{layer}"] = weight * error.mean()
         if self.total_variation_weight:
             variation = self.variation(stylized).mean()
             terms["total_variation"] = self.total_variation_weight * variation
         return terms
+
+
+def _at_scale(layer: str, scale: int) -> str:
+    return layer if scale == 1 else f"{layer}@{scale}"
 
 
 def _times(weight: float, layers: Mapping[str, float]) -> dict[str, float]:

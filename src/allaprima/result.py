@@ -48,7 +48,7 @@ def write_result(
     save_generator(generator, module.painter.cpu(), record, overwrite=True)
     description = describe_generator(module.generator)
     partial = card.with_suffix(".part")
-    text = _model_card(record, description, generator, module.task.usage)
+    text = model_card(record, description, generator, module.task.usage)
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, card)
     return generator
@@ -64,9 +64,10 @@ def _before_after(module: StyleTransferModule, photos: list[Tensor]) -> np.ndarr
     return torch.cat(rows, dim=-2).permute(1, 2, 0).numpy()
 
 
-def _model_card(
+def model_card(
     record: dict[str, Any], description: dict[str, Any], generator: Path, usage: str
 ) -> str:
+    """The Markdown page of a generator's file, from what its metadata say."""
     style = record["style"]
     by = f" after {style['artist']}, {style['year']}" if style.get("artist") else ""
     metrics = "\n".join(f"| {k} | {_number(v)} |" for k, v in record["metrics"].items())

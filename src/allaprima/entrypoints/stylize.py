@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def list_styles() -> int:
-    """Print the shipped generators' names and what they say of themselves."""
+    """Print the shipped generators' names, what they say of themselves, and their thumbnails."""
     from allaprima.weights import list_generators, read_metadata
 
     for name, file in list_generators().items():
@@ -41,6 +41,8 @@ def list_styles() -> int:
         about = style if isinstance(style, dict) else {}
         known = [about[key] for key in ("title", "artist", "year", "licence") if about.get(key)]
         print(f"{name:20} {', '.join(map(str, known))}".rstrip())
+        if (thumbnail := file.with_suffix(".jpg")).exists():
+            print(f"{'':20} {thumbnail}")
     if not list_generators():
         print("No generator is shipped yet; scripts/train.py trains one.")
     return 0

@@ -16,7 +16,7 @@ NORMS = {
     "instance": InstanceNorm,
     "batch": nn.BatchNorm2d,
 }
-UPSAMPLINGS = ("resize", "transposed")
+UPSAMPLINGS = ("bilinear", "nearest", "transposed")
 OUTPUTS = {
     "tanh": lambda x: 0.5 + 0.5 * torch.tanh(x),
     "linear": lambda x: (0.5 + x).clamp(0, 1),
@@ -33,8 +33,9 @@ class JohnsonGenerator(nn.Module):
     Differs:
         - The paper's output is 150·tanh around the mean colour, which leaves the displayable
           range; ours is ½ + ½·tanh, which is [0,1] exactly.
-        - ``upsampling="resize"`` is nearest ×2 and a 3×3 convolution (Odena 2016) where the
-          paper has a transposed one ("transposed"), which paints checkerboards.
+        - Upsampling is by resizing, bilinear or to the nearest, and a 3×3 convolution (Odena
+          2016) where the paper has a transposed one ("transposed"), which paints checkerboards;
+          "nearest" paints a faint grid of 4 px.
         - ``padding="layers"`` reflects at every convolution; the paper ("start") reflects 40 px
           once, leaves the residual convolutions unpadded, and zero-pads the others.
         - Sizes not divisible by 4 are padded by reflection and cropped again.
@@ -48,7 +49,7 @@ class JohnsonGenerator(nn.Module):
         filters: channels after each of the first three convolutions; the paper's.
         num_residual_blocks: the paper's.
         norm: "instance" or "batch" (the paper's).
-        upsampling: "resize" or "transposed" (the paper's).
+        upsampling: "bilinear", "nearest" or "transposed" (the paper's).
         padding: "layers" or "start" (the paper's).
         input: "rgb" (the paper's) or "luminance".
         output: "tanh" (the paper's) or "linear".
@@ -64,7 +65,7 @@ class JohnsonGenerator(nn.Module):
         filters: tuple[int, int, int] = (32, 64, 128),
         num_residual_blocks: int = 5,
         norm: str = "instance",
-        upsampling: str = "resize",
+        upsampling: str = "bilinear",
         padding: str = "layers",
         input: str = "rgb",
         output: str = "tanh",
@@ -164,21 +165,22 @@ class ResidualBlock(nn.Module):
 
 
 class Upsample(nn.Sequential):
-    """Twice the size: nearest and a convolution, or a transposed convolution; norm, ReLU."""
+    """Twice the size: resizing and a convolution, or a transposed convolution; norm, ReLU."""
 
     def __init__(self, num_in: int, num_out: int, norm: str, upsampling: str, mode: Mode):
-        if upsampling == "resize":
+        if upsampling != "transposed":
             grow = (
-                nn.Upsample(scale_factor=2),
+                nn.Upsample(scale_factor=2, mode=upsampling),
                 nn.Conv2d(num_in, num_out, 3, 1, 1, padding_mode=mode),
             )
         else:
             grow = (nn.ConvTranspose2d(num_in, num_out, 3, 2, 1, output_padding=1),)
         super().__init__(*grow, NORMS[norm](num_out), nn.ReLU())
+        self.enlarge: Any = None if upsampling == "transposed" else upsampling
 
     def forward(self, input: Tensor) -> Tensor:
         *grow, norm, _ = self
-        x = convolve(grow[1], input, scale=2) if len(grow) == 2 else grow[0](input)
+        x = convolve(grow[1], input, self.enlarge) if self.enlarge else grow[0](input)
         return normalize(norm, x, relu=True)
 
 

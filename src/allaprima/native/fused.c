@@ -1,8 +1,10 @@
 /* What a generator does between its convolutions, on channels-last float32 or bfloat16:
- * instance norm with ReLU or shortcut, reflection padding with nearest upsampling; and their
+ * instance norm with ReLU or shortcut, padding with nearest or bilinear upsampling; and their
  * gradients. channels: of 16. low: bfloat16, with float32 arithmetic. */
 
 #include <math.h>
+#include <omp.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "winograd.h" /* load and store */
@@ -201,6 +203,93 @@ INLINE void pad_gradient(const void *dy, void *dx, int batch, int height, int wi
     }
 }
 
+/* Twice the size, bilinear (pixel centres, borders replicated): row or column i of the enlarged
+ * and padded image lies between two of x's. */
+typedef struct {
+    int first, second;
+    float share; /* of the first; 1 - share of the second */
+} Between;
+
+INLINE Between between(int i, int margin, int size) {
+    i -= margin;
+    i = i < 0 ? 0 : i < 2 * size ? i : 2 * size - 1;
+    int first = (i + 1) / 2 - 1, second = first + 1;
+    Between at = {first < 0 ? 0 : first, second < size ? second : size - 1, i % 2 ? 0.75f : 0.25f};
+    return at;
+}
+
+INLINE float share_of(Between at, int i) {
+    return (at.first == i) * at.share + (at.second == i) * (1 - at.share);
+}
+
+/* y (batch, 2 height + 2 margin, 2 width + 2 margin, channels): x enlarged, then its borders
+ * replicated; nothing if there is no memory for a row a thread. */
+INLINE int enlarge(const void *x, void *y, int batch, int height, int width, int channels,
+                   int margin, int threads, const int low) {
+    int rows = 2 * (height + margin), columns = 2 * (width + margin);
+    float *space = aligned_alloc(64, sizeof(float) * threads * width * channels);
+    if (!space) return 0;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int row = 0; row < batch * rows; row++) {
+        Between down = between(row % rows, margin, height);
+        float *blend = space + (size_t)omp_get_thread_num() * width * channels;
+        size_t image = (size_t)(row / rows) * height, line = (size_t)width * channels;
+        for (size_t i = 0; i < line; i += LANES) {
+            floats first = load(x, (image + down.first) * line + i, low);
+            floats second = load(x, (image + down.second) * line + i, low);
+            store(blend, i, second + down.share * (first - second), 0);
+        }
+        for (int j = 0; j < columns; j++) {
+            Between across = between(j, margin, width);
+            const float *first = blend + across.first * channels;
+            const float *second = blend + across.second * channels;
+            for (int c = 0; c < channels; c += LANES) {
+                floats value = load(second, c, 0);
+                value += across.share * (load(first, c, 0) - value);
+                store(y, ((size_t)row * columns + j) * channels + c, value, low);
+            }
+        }
+    }
+    free(space);
+    return 1;
+}
+
+/* dx: of dy, what each pixel had a share in */
+INLINE int enlarge_gradient(const void *dy, void *dx, int batch, int height, int width,
+                            int channels, int margin, int threads, const int low) {
+    int rows = 2 * (height + margin), columns = 2 * (width + margin);
+    float *space = aligned_alloc(64, sizeof(float) * threads * columns * channels);
+    if (!space) return 0;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int row = 0; row < batch * height; row++) {
+        int i = row % height;
+        float *sums = space + (size_t)omp_get_thread_num() * columns * channels;
+        size_t line = (size_t)columns * channels;
+        memset(sums, 0, sizeof(float) * line);
+        /* Shares reach two rows beyond; so do the borders' copies. */
+        for (int p = i ? 2 * i - 1 + margin : 0;
+             p < (i < height - 1 ? 2 * i + 3 + margin : rows); p++) {
+            float share = share_of(between(p, margin, height), i);
+            size_t from = ((size_t)(row / height) * rows + p) * line;
+            for (size_t k = 0; k < line; k += LANES)
+                store(sums, k, load(sums, k, 0) + share * load(dy, from + k, low), 0);
+        }
+        for (int j = 0; j < width; j++) {
+            int begin = j ? 2 * j - 1 + margin : 0;
+            int end = j < width - 1 ? 2 * j + 3 + margin : columns;
+            for (int c = 0; c < channels; c += LANES) {
+                floats sum = {0};
+                for (int q = begin; q < end; q++)
+                    sum += share_of(between(q, margin, width), j) *
+                        load(sums, (size_t)q * channels + c, 0);
+                store(dx, ((size_t)row * width + j) * channels + c, sum, low);
+            }
+        }
+    }
+    free(space);
+    return 1;
+}
+
 void norm_forward(const void *x, const float *weight, const float *bias, const void *shortcut,
                   void *y, float *statistics, float *sums, int batch, int positions, int channels,
                   float eps, int relu, int threads, int low) {
@@ -237,4 +326,16 @@ void pad_backward(const void *dy, void *dx, int batch, int height, int width, in
         pad_gradient(dy, dx, batch, height, width, channels, margin, scale, threads, 1);
     else
         pad_gradient(dy, dx, batch, height, width, channels, margin, scale, threads, 0);
+}
+
+int enlarge_forward(const void *x, void *y, int batch, int height, int width, int channels,
+                    int margin, int threads, int low) {
+    return low ? enlarge(x, y, batch, height, width, channels, margin, threads, 1)
+               : enlarge(x, y, batch, height, width, channels, margin, threads, 0);
+}
+
+int enlarge_backward(const void *dy, void *dx, int batch, int height, int width, int channels,
+                     int margin, int threads, int low) {
+    return low ? enlarge_gradient(dy, dx, batch, height, width, channels, margin, threads, 1)
+               : enlarge_gradient(dy, dx, batch, height, width, channels, margin, threads, 0);
 }

@@ -128,8 +128,12 @@ INLINE int residual_layer(const Layer *l, const int adds, const int low) {
 
 EXPORT(paint_first, first_layer)
 EXPORT(paint_strided, strided_layer)
-EXPORT(paint_upsampled, upsampled_layer)
 EXPORT(paint_last, last_layer)
+
+int paint_upsampled(const Layer *l) {
+    if (l->low) return l->smooth ? upsampled_layer(l, 1, 1) : upsampled_layer(l, 0, 1);
+    return l->smooth ? upsampled_layer(l, 1, 0) : upsampled_layer(l, 0, 0);
+}
 
 int paint_residual(const Layer *l) {
     int adds = l->shortcut || l->sum;

@@ -1,0 +1,146 @@
+"""The generators in checkpoints/: trained, evaluated and published by ``make checkpoints``.
+
+    python -m benchmarks.shipped --paintings FOLDER --photos COCO [NAME…]
+
+What is done is not done again, and a training that was stopped goes on. The paintings are in the
+public domain but not in this repository; the photos are COCO 2017's, or laid out like them.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from allaprima.evaluation_report import worth
+from allaprima.images import read_picture, resize_short_side, write_picture
+from allaprima.resources import resource_dir
+from allaprima.result import model_card
+from allaprima.stylize import Stylizer
+from allaprima.weights import OURS, describe_generator, load_generator, save_generator
+from benchmarks.gallery import contact_sheet
+
+PAINTINGS = {
+    "starry_night": "starry_night.jpg",
+    "the_scream": "the_scream.jpg",
+    "wave": "wave.jpg",
+    "composition_vii": "composition_vii.jpg",
+    "udnie": "udnie.jpg",
+    "figure_5": "demuth.jpg",
+}
+LICENCE = "painting in the public domain; weights MIT"
+WORK = Path("outputs/shipped")
+CHECKPOINTS = Path("checkpoints")
+# Evaluations from noise: a whole curve at 256², and at 512² until the pass is reached.
+EVALUATIONS = {256: ("data.num_val=6",), 512: ("data.num_val=4", "until_beaten=true")}
+THUMBNAILS = "castle-above-forest", "red-panda", "astronaut"
+MOST_BYTES, LEAST_PSNR_DB = 1_000_000, 50.0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, evaluate and publish the named styles, or all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*PAINTINGS, []], metavar="NAME")
+    parser.add_argument("--paintings", type=Path, required=True)
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--budget", default="1h")
+    options = parser.parse_args(arguments)
+    for name in options.names or PAINTINGS:
+        painting = f"style.image={options.paintings / PAINTINGS[name]}"
+        photos = ["data=coco", f"data.root={options.photos}"]
+        train(name, painting, *photos, f"budget={options.budget}")
+        for size_px, more in EVALUATIONS.items():
+            evaluate(name, size_px, painting, *photos, *more)
+        print(f"{publish(name)}")
+
+
+def train(name: str, *overrides: str) -> None:
+    """Until the generator's file is there; from the last checkpoint, if there is one."""
+    folder = WORK / name
+    if (folder / f"{name}.safetensors").exists():
+        return
+    start = [f"resume={folder}"] if (folder / "last.ckpt").exists() else []
+    licence = f"style.licence='{LICENCE}'"
+    run("train", f"style={name}", licence, *overrides, f"hydra.run.dir={folder}", *start)
+
+
+def evaluate(name: str, size_px: int, *overrides: str) -> None:
+    """On photos never trained on, against L-BFGS from noise."""
+    folder = WORK / name / f"evaluation_{size_px}"
+    if (folder / "evaluation.json").exists():
+        return
+    checkpoint = f"checkpoint={WORK / name / name}.safetensors"
+    kept = (f"sizes=[{size_px}]", "starts=[noise]", f"hydra.run.dir={folder}", "resume=true")
+    run("evaluate", checkpoint, *overrides, *kept)
+
+
+def run(script: str, *overrides: str) -> None:
+    """A script of this repository."""
+    subprocess.run([sys.executable, f"scripts/{script}.py", *overrides], check=True)
+
+
+def publish(name: str) -> Path:
+    """Write the float16 file, its card and its picture to checkpoints/; the file."""
+    trained, shipped = WORK / name / f"{name}.safetensors", CHECKPOINTS / f"{name}.safetensors"
+    generator, metadata = load_generator(trained)
+    record = {name: value for name, value in metadata.items() if name not in OURS}
+    for size_px in EVALUATIONS:
+        evaluation = json.loads(
+            (WORK / name / f"evaluation_{size_px}/evaluation.json").read_bytes()
+        )
+        record["metrics"] |= figures(evaluation, size_px)
+    save_generator(shipped, generator, record, half=True, overwrite=True)
+    size = shipped.stat().st_size
+    assert size <= MOST_BYTES, f"{shipped} has {size} bytes"
+    photos = thumbnail_photos()
+    half, full = (
+        [Stylizer(file, "cpu").one_pass(p) for p in photos] for file in (shipped, trained)
+    )
+    error = np.mean([np.square(a - b).mean() for a, b in zip(half, full, strict=True)])
+    assert -10 * np.log10(error) >= LEAST_PSNR_DB, f"float16 weights paint otherwise: {error}"
+    sheet = contact_sheet([photos, half])
+    write_picture(shipped.with_suffix(".jpg"), sheet, overwrite=True, quality=85)
+    card = model_card(record, describe_generator(generator), shipped, "PHOTO.jpg")
+    shipped.with_suffix(".md").write_text(card, encoding="utf-8")
+    return shipped
+
+
+def figures(evaluation: dict[str, Any], size_px: int) -> dict[str, Any]:
+    """What the card tells of an evaluation at one size."""
+    summary = evaluation["summary"][str(size_px)]
+    start, terms = summary["starts"]["noise"], summary["mean_terms"]
+    limit = evaluation["settings"]["evaluations"]
+    at = f"at {size_px}²"
+    told = {
+        f"Gatys-equivalent evaluations from noise {at}, {summary['num_photos']} photos": worth(
+            start["equivalent_evaluations"], limit
+        ),
+        f"one pass {at}, s": summary["pass_s"],
+    }
+    rows = {"the photo": "photo", f"L-BFGS after {limit} evaluations": f"noise {limit}"}
+    for part in ("content", "style"):
+        painted = part_of(terms["pass"], part)
+        told[f"{part} error {at}"] = painted
+        for label, row in rows.items():
+            if row in terms and (other := part_of(terms[row], part)):
+                told[f"{part} error {at}, over that of {label}"] = painted / other
+    return told
+
+
+def part_of(terms: dict[str, float], part: str) -> float:
+    """The sum of a loss's content or style terms."""
+    return sum(value for name, value in terms.items() if name.startswith(f"{part}/"))
+
+
+def thumbnail_photos() -> list[np.ndarray]:
+    """Demo photographs that nobody's licence restricts."""
+    folder = resource_dir("assets") / "photos" / "val"
+    return [resize_short_side(read_picture(folder / f"{n}.jpg").rgb, 384) for n in THUMBNAILS]
+
+
+if __name__ == "__main__":
+    main()
