@@ -5,9 +5,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BUDGET ?= 10m
 DEMO := outputs/demo
+PAINTINGS ?= outputs/paintings
+PHOTOS ?= outputs/photos
 PHOTO := src/allaprima/assets/photos/val
 
-.PHONY: demo test check benchmark artefacts gallery clean
+.PHONY: demo test check benchmark artefacts checkpoints gallery clean
 
 demo: $(INSTALLED)
 	$(BIN)/python scripts/train.py style=starry_night experiment=laptop budget=$(BUDGET) hydra.run.dir=$(DEMO) overwrite=true
@@ -26,6 +28,9 @@ benchmark: $(INSTALLED)
 
 artefacts: $(INSTALLED)
 	$(BIN)/python -m benchmarks.show_artefacts
+
+checkpoints: $(INSTALLED)
+	$(BIN)/python -m benchmarks.shipped --paintings $(PAINTINGS) --photos $(PHOTOS)
 
 gallery: $(INSTALLED)
 	$(BIN)/python -m benchmarks.gallery

@@ -1,7 +1,7 @@
 """The yardstick: the plain float32 training loop that a reader of Johnson 2016 would write.
 
-Networks, weights and losses of the paper with instance norm and resize upsampling, as in the
-field's well-known examples; nothing done for speed: eager, NCHW, float32, native instance norm, the
+Networks, weights and losses of the paper with instance norm and bilinear upsampling, as our own
+networks have them; nothing done for speed: eager, NCHW, float32, native instance norm, the
 loss network in full on the photo and on the output, Gram matrices by transposing, every loss by a
 line of its own.
 """
@@ -35,8 +35,8 @@ class PlainGenerator(nn.Module):
             for _ in range(num_residual_blocks)
         )
         self.up = nn.Sequential(
-            nn.Upsample(scale_factor=2), *conv_norm(c, b, 3), nn.ReLU(),
-            nn.Upsample(scale_factor=2), *conv_norm(b, a, 3), nn.ReLU(),
+            *upsample(c, b), nn.ReLU(),
+            *upsample(b, a), nn.ReLU(),
         )  # fmt: skip
         self.to_rgb = nn.Conv2d(a, 3, 9, padding=4, padding_mode="reflect")
 
@@ -58,6 +58,15 @@ class PlainGenerator(nn.Module):
 def conv_norm(num_in: int, num_out: int, kernel: int, stride: int = 1) -> list[nn.Module]:
     return [
         nn.Conv2d(num_in, num_out, kernel, stride, kernel // 2, padding_mode="reflect"),
+        nn.InstanceNorm2d(num_out, affine=True),
+    ]
+
+
+def upsample(num_in: int, num_out: int) -> list[nn.Module]:
+    enlarge = nn.Upsample(scale_factor=2, mode="bilinear")
+    return [
+        enlarge,
+        nn.Conv2d(num_in, num_out, 3, padding=1, padding_mode="replicate"),
         nn.InstanceNorm2d(num_out, affine=True),
     ]
 

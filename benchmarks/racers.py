@@ -36,6 +36,7 @@ class Schedule:
     steps: int = 220
     overrides: list[str] = field(
         default_factory=lambda: [
+            "optimizer=adam",
             "optimizer.lr=2e-3",
             "schedule.anneal_from=0.3",
             "run.module.average_decay=0.9",  # 0.99 would lag behind in so short a run

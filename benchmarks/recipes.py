@@ -11,7 +11,13 @@ from allaprima.entrypoints.configuration import register_resolvers
 from allaprima.resources import resource_dir
 
 # Johnson 2016's networks and losses with instance norm, as benchmarks/baseline.py has them.
-SAME = ("generator=johnson_full", "loss_network=vgg16", "loss=johnson", "optimizer.lr=1e-3")
+SAME = (
+    "generator=johnson_full",
+    "loss_network=vgg16",
+    "loss=johnson",
+    "optimizer=adam",
+    "optimizer.lr=1e-3",
+)
 DEFAULT = ()
 
 

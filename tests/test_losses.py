@@ -541,6 +541,53 @@ def test_for_style_is_the_loss_made_anew(relative):
         torch.testing.assert_close(value, terms_of(relative, stylized, photo)[name])
 
 
+def test_a_picture_at_half_the_size_is_compared_with_the_painting_at_half(vgg19, style):
+    stylized = picture(seed=3).requires_grad_()
+
+    def halved(images):
+        return torch.nn.functional.avg_pool2d(images, 2)
+
+    loss = PerceptualLoss(vgg19, style, {}, STYLE, style_scales={1: 0.75, 2: 0.25})
+    whole = PerceptualLoss(vgg19, style, {}, STYLE)(stylized, {})
+    half = PerceptualLoss(vgg19, halved(style[None])[0], {}, STYLE)(halved(stylized), {})
+    expected = {name: 0.75 * value for name, value in whole.items()}
+    expected |= {f"{name}@2": 0.25 * value for name, value in half.items()}
+    for found in (loss(stylized, {}), loss.for_style(style)(stylized, {})):
+        torch.testing.assert_close(found, expected)
+    only_half = PerceptualLoss(vgg19, style, CONTENT, STYLE, style_scales={2: 1.0})
+    terms = terms_of(only_half, stylized, picture(seed=2))
+    assert list(terms) == ["content/relu2_2", *(f"style/{layer}@2" for layer in STYLE)]
+
+
+@pytest.mark.parametrize("scales", [{}, {0: 1.0}, {1: 0.0}, {1: 1.0, 2: -1.0}])
+def test_scales_that_are_none(vgg19, style, scales):
+    with pytest.raises(InputError, match=r"loss\.style_scales"):
+        PerceptualLoss(vgg19, style, {}, STYLE, style_scales=scales)
+
+
+def test_a_content_error_in_units_of_the_painting(vgg19, style):
+    """A painting twice as strong in its activations leaves a quarter; its weight is the same."""
+    photo, stylized = picture(seed=2), picture(seed=3)
+    plain = PerceptualLoss(vgg19, style, CONTENT, STYLE)
+    unit = PerceptualLoss(vgg19, style, CONTENT, STYLE, content_unit="style")
+    [layer] = CONTENT
+    energy = vgg19(style[None], [layer])[layer].square().mean()
+    expected = terms_of(plain, stylized, photo)[f"content/{layer}"] / energy
+    for loss in (unit, unit.for_style(style)):
+        found = terms_of(loss, stylized, photo)[f"content/{layer}"]
+        torch.testing.assert_close(found, expected)
+    other = picture(size=48, seed=4)[0]
+    both = PerceptualLoss(vgg19, [style, other], CONTENT, STYLE, content_unit="style", blend=[3, 1])
+    energies = [vgg19(s[None], [layer])[layer].square().mean() for s in (style, other)]
+    assert both.content_units[layer] == pytest.approx(float(3 * energies[0] + energies[1]) / 4)
+
+
+@pytest.mark.parametrize(("unit", "given"), [("photo", True), ("style", False)])
+def test_a_content_unit_that_is_none(vgg19, style, unit, given):
+    with pytest.raises(InputError, match=r"loss\.content_unit"):
+        PerceptualLoss(vgg19, style if given else None, CONTENT, {}, content_unit=unit)
+
+
 def copy_of(grams) -> dict[str, torch.Tensor]:
     return {layer: gram.clone() for layer, gram in grams.items()}
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from allaprima import weights
 from allaprima.controls import Controls
+from allaprima.entrypoints import painting
 from allaprima.entrypoints.stylize import main
 from allaprima.errors import InputError
 from allaprima.generators.johnson import JohnsonGenerator
@@ -408,6 +409,63 @@ def test_ctrl_c_says_how_many_are_done_and_leaves_no_partial_file(wave, folder):
     assert output.startswith("Wrote ")
     assert painted == [f"{i:03}.png" for i in range(len(painted))]
     assert read_picture(f"in_wave/{painted[-1]}").rgb.shape == (200, 200, 3)
+
+
+def test_a_watched_folder_is_painted_as_files_come_whole(wave, monkeypatch):
+    """What stands here for a second's sleep is what happens between two looks."""
+    whole = save_photo("in/a.png").read_bytes()
+    b, c = Path("in/b.png"), Path("in/c.png")
+    seen = []
+
+    def happens():
+        yield  # a.png is there, but may still be growing
+        seen.append(files_in("in_wave"))
+        yield b.write_bytes(whole[:60])
+        yield b.write_bytes(whole)
+        seen.append(files_in("in_wave"))
+        yield
+        seen.append(files_in("in_wave"))
+        yield c.write_bytes(b"no picture")
+        yield
+        yield c.write_bytes(whole)
+        yield
+        seen.append(files_in("in_wave"))
+        yield save_photo("in/a.png", width=40)
+        yield
+        yield seen.append(read_picture("in_wave/a.png").rgb.shape)
+        raise KeyboardInterrupt
+
+    events = happens()
+    monkeypatch.setattr(painting.time, "sleep", lambda seconds: next(events))
+    status, output = command("in", "-c", wave, "--watch")
+    assert seen == [
+        ["a.png"],
+        ["a.png"],
+        ["a.png", "b.png"],
+        ["a.png", "b.png", "c.png"],
+        (21, 40, 3),
+    ]
+    assert status == 1
+    assert output.count("failed: ") == 1
+    assert "c.png" in output.split("failed: ")[1]
+    assert output.endswith("Stopped: 4 painted, 1 failed.\n")
+
+
+def test_watching_waits_for_a_first_photo(wave, monkeypatch):
+    Path("in").mkdir()
+
+    def happens():
+        yield
+        yield save_photo("in/a.png")
+        yield
+        raise KeyboardInterrupt
+
+    events = happens()
+    monkeypatch.setattr(painting.time, "sleep", lambda seconds: next(events))
+    status, output = command("in", "-c", wave, "--watch")
+    assert status == 0
+    assert output.count("waiting: ") == 1
+    assert output.endswith("Stopped: 1 painted, 0 failed.\n")
 
 
 QUIET = """

@@ -91,7 +91,7 @@ def find_style(style: Any, given: str | None) -> str:
 
 def _known_targets() -> set[str]:
     names = {name for module in MODULES for name in _public_names(module)}
-    return names | {f"{losses.__name__}.gram_matrix"}  # from gram.py, but recipes name it so
+    return names | {f"{losses.__name__}.{name}" for name in losses.__all__}  # of other files too
 
 
 def _public_names(module: ModuleType) -> list[str]:

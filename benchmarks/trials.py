@@ -1,0 +1,68 @@
+"""Trainings side by side, as docs/recipe.md has them: figures under one loss, and pictures.
+
+    python -m benchmarks.trials outputs/trials/* --painting FILE --photos COCO
+
+The loss is the default recipe's; the photos are COCO's for validation, their central 256².
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+
+from allaprima.evaluate import numbers
+from allaprima.evaluation_report import table
+from allaprima.images import write_picture
+from allaprima.losses import PerceptualLoss
+from allaprima.photos import list_coco, read_square
+from allaprima.stylize import Stylizer
+from allaprima.weights import load_generator
+from benchmarks.gallery import contact_sheet
+from benchmarks.recipes import compose_recipe
+from benchmarks.shipped import part_of, thumbnail_photos
+
+SIZE_PX, NUM_PHOTOS, NUM_AT_ONCE = 256, 16, 4
+SHEETS = Path("docs/recipe")
+HEADER = ("trial", "photos seen", "loss", "content", "style")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print a row for each folder, and write its picture."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folders", nargs="+", type=Path, help="of runs of train.py")
+    parser.add_argument("--painting", required=True)
+    parser.add_argument("--photos", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    cfg = compose_recipe(f"style.image={options.painting}", "style.size_px=512")
+    loss: PerceptualLoss = instantiate(cfg.loss, _convert_="all").eval()
+    paths = list_coco(options.photos, "val2017")[:NUM_PHOTOS]
+    squares = np.stack([read_square(path, SIZE_PX) for path in paths])
+    photos = torch.from_numpy(squares).permute(0, 3, 1, 2) / 255
+    rows = []
+    for folder in options.folders:
+        [file] = folder.glob("*.safetensors")
+        rows.append([folder.name, *measure(file, loss, photos)])
+        paintings = [Stylizer(file, "cpu").one_pass(photo) for photo in thumbnail_photos()]
+        sheet = SHEETS / f"{folder.name}.jpg"
+        write_picture(sheet, contact_sheet([paintings]), overwrite=True, quality=80)
+    print("\n".join(table(HEADER, rows)))
+
+
+@torch.no_grad()
+def measure(file: Path, loss: PerceptualLoss, photos: torch.Tensor) -> list[float]:
+    """Photos seen; the loss, its content and its style part."""
+    generator, metadata = load_generator(file)
+    records = []
+    for batch in photos.split(NUM_AT_ONCE):
+        records.append(numbers(loss(generator(batch), loss.content_targets(batch))))
+    losses = fmean(record["loss"] for record in records)
+    parts = (fmean(part_of(record, part) for record in records) for part in ("content", "style"))
+    return [metadata["metrics"]["photos seen"], losses, *parts]
+
+
+if __name__ == "__main__":
+    main()
