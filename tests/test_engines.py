@@ -11,6 +11,7 @@ from allaprima.engines import average_weights
 from allaprima.generators.johnson import JohnsonGenerator
 from allaprima.images import Picture
 from allaprima.painter import Painter
+from allaprima.torch_painter import OutOfMemory
 from allaprima.weights import load_generator, read_weights, save_generator
 
 PHOTO = np.random.default_rng(0).random((24, 36, 3), np.float32)
@@ -42,6 +43,31 @@ def test_c_and_torch_paint_the_same(files, monkeypatch):
 def test_painters_for_several_threads_are_as_many_as_asked(files):
     stylizer = Stylizer(files[0], "cpu", num_parallel=3)
     assert stylizer.num_parallel == (3 if Painter.available() else 1)
+
+
+def test_torch_paints_in_tiles_what_is_too_large(files, monkeypatch):
+    monkeypatch.setattr(Painter, "supports", lambda *_: False)
+    whole = paint(files[0], device="cpu", tile="off")
+    told = []
+
+    def no_memory(*_):
+        raise OutOfMemory("too large")
+
+    monkeypatch.setattr(engines, "stylize", no_memory)  # as a GPU says
+    np.testing.assert_allclose(paint(files[0], progress=told.append), whole, atol=1e-5)
+    assert told[-1] == 1
+    with pytest.raises(OutOfMemory):
+        paint(files[0], tile="off")
+    monkeypatch.setattr(engines, "CPU_BYTES", 0)
+    monkeypatch.setattr(engines, "stylize", None)  # not even tried
+    for tile in ("auto", "exact", "fast"):
+        np.testing.assert_allclose(paint(files[0], tile=tile), whole, atol=1e-5)
+
+
+def test_tiles_are_refused_where_there_can_be_none(tmp_path):
+    save_generator(tmp_path / "a.safetensors", JohnsonGenerator((4, 4, 4), 1, padding="start"), {})
+    with pytest.raises(InputError, match=r"a\.safetensors: --tile exact: .*pads at the start"):
+        Stylizer(tmp_path / "a.safetensors", "cpu", tile="exact")
 
 
 def test_auto_is_the_cpu_where_no_gpu_can_be(files, monkeypatch):

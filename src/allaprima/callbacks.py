@@ -170,8 +170,9 @@ class ProgressBar(callbacks.ProgressBar):
             self.start, self.start_progress = now, progress
         done = progress - self.start_progress
         left_s = (now - self.start) * (1 - progress) / done if done > 0 else None
-        long = left_s is not None and left_s > LONG_RUN_S and not pl_module.budget_progress
-        if long and trainer.global_step == self.first_step + 6:
+        sixth = trainer.global_step == self.first_step + 6
+        unknown = not pl_module.budget_progress  # who gives a time knows it
+        if sixth and unknown and left_s and left_s > LONG_RUN_S:
             self._announce(trainer, left_s)
         if self.bar:
             if now - self.last_line > 0.5:

@@ -10,6 +10,7 @@ from allaprima.controls import Paint
 from allaprima.errors import InputError
 from allaprima.processors import num_cores
 from allaprima.torch_painter import (
+    OutOfMemory,
     choose_device,
     may_have_gpu,
     paint_texture,
@@ -26,22 +27,65 @@ if TYPE_CHECKING:
 PRECISIONS = ("32", "bf16")
 TILINGS = ("auto", "off", "fast", "exact")
 ONNX_SUFFIX = ".onnx"
+CPU_BYTES = 4 << 30  # of a CPU's memory that torch may take to paint a photo whole
+IMAGES_AT_ONCE = 4  # of the photo's size and the last layer's channels, that torch has in memory
 
 Progress = Callable[[float], None]
 
 
 class TorchPainter:
-    """A generator on a device, called with the pixels of a photo."""
+    """A generator on a device, called with the pixels of a photo.
 
-    def __init__(self, generator: "nn.Module", device: str, precision: str):
+    Args:
+        tile: "auto" paints in tiles, exactly, what a GPU has too little memory for, or what would
+            take more than 4 GB of a CPU's; "exact" and "fast" always; "off" never.
+
+    Raises:
+        InputError: tiles are asked for, and the generator is not one for them.
+    """
+
+    def __init__(
+        self,
+        generator: "nn.Module",
+        device: str,
+        precision: str,
+        tile: str = "auto",
+        progress: Progress | None = None,
+    ):
         import torch
 
+        from allaprima.torch_tiling import can_tile
+
         self.generator = generator.to(device, memory_format=torch.channels_last)  # pyright: ignore
-        self.precision = precision
+        self.device, self.precision = device, precision
+        self.tile, self.progress = tile, progress
         self.takes_photos = getattr(generator, "photo", True)
+        self.can_tile = can_tile(generator)
+        if tile in ("exact", "fast") and not self.can_tile:
+            raise InputError(
+                f"--tile {tile}: this generator cannot paint in tiles (it wraps around, pads at "
+                "the start or changes the size): leave it out, and scale large photos by --size"
+            )
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
-        return stylize(self.generator, rgb, self.precision)
+        in_tiles = self.tile in ("exact", "fast")
+        if not in_tiles and not (self.tile == "auto" and self._is_large(rgb)):
+            try:
+                return stylize(self.generator, rgb, self.precision)
+            except OutOfMemory:
+                if self.tile == "off" or not self.can_tile:
+                    raise
+        from allaprima.torch_tiling import paint_in_tiles
+
+        exact = self.tile != "fast"
+        return paint_in_tiles(self.generator, rgb, self.precision, exact, self.progress)
+
+    def _is_large(self, rgb: np.ndarray) -> bool:
+        """For a CPU, which may end the process where a GPU says no."""
+        if self.device != "cpu" or not self.can_tile:
+            return False
+        channels: Any = self.generator.to_rgb.in_channels  # pyright: ignore
+        return 4 * IMAGES_AT_ONCE * channels * rgb[..., 0].size > CPU_BYTES
 
     def texture(self, width: int, height: int) -> np.ndarray:
         """As :func:`allaprima.torch_painter.paint_texture`."""
@@ -87,12 +131,12 @@ def open_painters(
             from allaprima.tiling import TiledPainter
 
             return metadata, [TiledPainter(each, tile, progress=progress) for each in painters]
-        _refuse_tiles(files[0], tile)
         generator = _to_torch(metadata, weights)
+        painter = TorchPainter(generator, device, precision, tile, progress)
     except InputError as error:
         raise InputError(f"{files[0]}: {error}") from error
     set_noise(generator, seed, noise)
-    return metadata, [TorchPainter(generator, device, precision)]
+    return metadata, [painter]
 
 
 def average_weights(
@@ -152,9 +196,8 @@ def _open_native(
 def _refuse_tiles(file: Path, tile: str) -> None:
     if tile in ("fast", "exact"):
         raise InputError(
-            f"--tile {tile}: {file} is not painted by the compiled painter here, which alone knows "
-            "bands (Johnson's network, on a CPU with a C compiler): leave it out, and scale large "
-            "photos down by --size"
+            f"--tile {tile}: {file} is painted whole by ONNX Runtime: take the .safetensors file, "
+            "or scale large photos down by --size"
         )
 
 

@@ -41,11 +41,11 @@ class Stylizer:
         shares: of several checkpoints; None is equal ones.
         precision: "32", or "bf16": products of bfloat16, twice as fast where the processor has
             them, and a few 1/255 away.
-        tile: for photos on a CPU: "auto", in bands of rows where the whole would need more than
-            1 GB of working memory, with the same result; "off"; "exact", always in bands; "fast",
-            sooner and nearly the same (:class:`allaprima.tiling.TiledPainter`). Only Johnson's
-            network in compiled C knows bands; "auto" is "off" for others.
-        progress: told of the share of a photo that is done, where it is painted in bands.
+        tile: of large photos: "auto", in parts where the whole would need too much memory, with
+            the same result; "off"; "exact", always in parts; "fast", sooner and nearly the same.
+            Compiled C has bands of rows (:class:`allaprima.tiling.TiledPainter`), torch has
+            tiles (:func:`allaprima.torch_tiling.paint_in_tiles`).
+        progress: told of the share of a photo that is done, where it is painted in parts.
         num_parallel: pictures painted at once by threads that share this on a CPU; each has its
             part of the cores. One after the other is quicker for one picture, together for many.
 

@@ -25,6 +25,10 @@ TEXTURES_ONLY = (
 )
 
 
+class OutOfMemory(InputError):
+    """The device has not enough of it for a picture at once."""
+
+
 def stylize(generator: "nn.Module", rgb: np.ndarray, precision: str = "32") -> np.ndarray:
     """One pass: (H, W, 3) float32 in [0,1] to the same, on the device where the generator is.
 
@@ -74,7 +78,7 @@ def _one_pass(generator: "nn.Module", rgb: np.ndarray, precision: str, fix: str)
         if "memory" not in str(error) and not isinstance(error, MemoryError):
             raise
         height, width = rgb.shape[:2]
-        raise InputError(
+        raise OutOfMemory(
             f"{width} × {height} px need more memory than {device} has; {fix}"
         ) from error
 

@@ -127,8 +127,8 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
         "--tile",
         choices=("auto", "off", "exact", "fast"),
         default="auto",
-        help="large photos in bands of rows, in little memory: auto where more than 1 GB would be "
-        "needed, with the same result; fast is sooner and nearly the same",
+        help="large photos in parts, in little memory: auto where the whole would need much, with "
+        "the same result; fast is sooner and nearly the same",
     )
     add(
         "--max-megapixels",

@@ -54,11 +54,16 @@ class JohnsonGenerator(nn.Module):
         input: "rgb" (the paper's) or "luminance".
         output: "tanh" (the paper's) or "linear".
 
+    Attributes:
+        halo_px: how far an output pixel sees, at most; None if the photo is padded at the start.
+        alignment_px: parts of a photo that begin at multiples of it are computed alike.
+
     Raises:
         InputError: unknown option, or a photo under 16 px.
     """
 
     min_size_px = 16
+    alignment_px = 4
 
     def __init__(
         self,
@@ -92,6 +97,7 @@ class JohnsonGenerator(nn.Module):
         # Each block loses 2 px a side, at a quarter of the resolution: 8 px of the photo.
         self.start_padding = 8 * num_residual_blocks if padding == "start" else 0
         mode: Mode = "zeros" if padding == "start" else "reflect"
+        self.halo_px = 24 + 8 * num_residual_blocks if padding == "layers" else None
         a, b, c = filters
         self.down = nn.Sequential(
             ConvNormReLU(3, a, 9, 1, norm, mode),

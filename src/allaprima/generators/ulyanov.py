@@ -41,6 +41,8 @@ class UlyanovGenerator(nn.Module):
         noise_seed: of the noise in evaluation mode, the same for one seed and size on every
             device, whatever else is in the batch. Training draws anew each time.
         noise_strength: factor of the noise; the paper's k. 0 leaves none.
+        halo_px: how far an output pixel sees, at most; None if there is no end to it.
+        alignment_px: parts of a photo that begin at multiples of it are computed alike.
 
     Args:
         photo: False paints textures.
@@ -88,6 +90,8 @@ class UlyanovGenerator(nn.Module):
         self.noise_seed, self.noise_strength = 0, 1.0
         # The coarsest level has two pixels a side: one has no variance, nor can it be reflected.
         self.min_size_px = 2 ** (num_scales - 1) + 1
+        self.alignment_px = 2 ** (num_scales - 1)
+        self.halo_px = 6 * self.alignment_px if photo and padding == "reflect" else None
         num_in, n = 3 * photo + num_noise_channels, num_channels
         self.branches = nn.ModuleList(
             ConvBlock(num_in, n, norm, padding) for _ in range(num_scales)
