@@ -51,7 +51,7 @@ def train(cfg: DictConfig) -> None:
     module.record = {
         "style": {**style, "image": style["image"] and Path(style["image"]).name},  # no local path
         "recipe": recipe(cfg),
-        "command": command(),
+        "command": command(leave_out=("resume=", "overwrite=")),
     }
 
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -112,6 +112,7 @@ def program() -> str:
     return f"python scripts/{script.name}" if script.suffix == ".py" else script.name
 
 
-def command() -> str:
-    """The command line, to be shown or repeated."""
-    return " ".join([program(), *map(shlex.quote, sys.argv[1:])])
+def command(leave_out: tuple[str, ...] = ()) -> str:
+    """The command line, to be shown or repeated; without options that begin so."""
+    options = [option for option in sys.argv[1:] if not option.startswith(leave_out)]
+    return " ".join([program(), *map(shlex.quote, options)])
