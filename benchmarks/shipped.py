@@ -36,7 +36,10 @@ LICENCE = "painting in the public domain; weights MIT"
 WORK = Path("outputs/shipped")
 CHECKPOINTS = Path("checkpoints")
 # Evaluations from noise: a whole curve at 256², and at 512² until the pass is reached.
-EVALUATIONS = {256: ("data.num_val=6",), 512: ("data.num_val=4", "until_beaten=true")}
+EVALUATIONS = {
+    256: ("data.num_val=4", "evaluations=300"),
+    512: ("data.num_val=4", "evaluations=300", "until_beaten=true"),
+}
 THUMBNAILS = "castle-above-forest", "red-panda", "astronaut"
 MOST_BYTES, LEAST_PSNR_DB = 1_000_000, 50.0
 
@@ -138,8 +141,12 @@ def part_of(terms: dict[str, float], part: str) -> float:
 
 def thumbnail_photos() -> list[np.ndarray]:
     """Demo photographs that nobody's licence restricts."""
-    folder = resource_dir("assets") / "photos" / "val"
-    return [resize_short_side(read_picture(folder / f"{n}.jpg").rgb, 384) for n in THUMBNAILS]
+    return [resize_short_side(read_picture(demo_photo(name)).rgb, 384) for name in THUMBNAILS]
+
+
+def demo_photo(name: str) -> Path:
+    """One of those that nothing is trained on."""
+    return resource_dir("assets") / "photos" / "val" / f"{name}.jpg"
 
 
 if __name__ == "__main__":
