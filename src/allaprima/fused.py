@@ -89,11 +89,9 @@ def enlarge_and_pad(x: Tensor, margin: int, enlarge: Enlarging | None = None) ->
 
 
 def convolve(conv: nn.Module, x: Tensor, enlarge: Enlarging | None = None) -> Tensor:
-    """``conv`` of ``x`` enlarged; an ``nn.Conv2d`` that reflects, in one pass.
-
-    After bilinear enlarging such a convolution replicates: see :func:`enlarge_and_pad`.
-    """
-    if not isinstance(conv, nn.Conv2d) or conv.padding_mode != "reflect":
+    """``conv`` of ``x`` enlarged; in one pass if it pads as :func:`enlarge_and_pad` does."""
+    pads = "replicate" if enlarge == "bilinear" else "reflect"
+    if not isinstance(conv, nn.Conv2d) or conv.padding_mode != pads:
         return conv(F.interpolate(x, scale_factor=2, mode=enlarge) if enlarge else x)
     margin = conv.padding[0]
     assert conv.padding == (margin, margin), conv

@@ -175,9 +175,11 @@ class Upsample(nn.Sequential):
 
     def __init__(self, num_in: int, num_out: int, norm: str, upsampling: str, mode: Mode):
         if upsampling != "transposed":
+            bilinear = upsampling == "bilinear" and mode == "reflect"
+            pads = "replicate" if bilinear else mode  # the same, of pixels enlarged to the nearest
             grow = (
                 nn.Upsample(scale_factor=2, mode=upsampling),
-                nn.Conv2d(num_in, num_out, 3, 1, 1, padding_mode=mode),
+                nn.Conv2d(num_in, num_out, 3, 1, 1, padding_mode=pads),
             )
         else:
             grow = (nn.ConvTranspose2d(num_in, num_out, 3, 2, 1, output_padding=1),)
