@@ -35,6 +35,9 @@ class StyleTransferModule(pl.LightningModule):
         average_decay: of the moving average, reached after a warm-up; 0 is no average.
         task: what the generator is given, and what is told of its output.
         record: what the finished file shall say of itself (style, recipe); plain data.
+        jitter_px: the loss sees output and photos from a random pixel on, up to so many to the
+            right and below, another in each step (Mordvintsev 2015, for single pictures). Else
+            the generator learns the grid on which the loss network pools, and paints it.
     """
 
     def __init__(
@@ -46,8 +49,12 @@ class StyleTransferModule(pl.LightningModule):
         average_decay: float,
         task: Task,
         record: dict[str, Any] | None = None,
+        jitter_px: int = 0,
     ):
         super().__init__()
+        if type(jitter_px) is not int or jitter_px < 0:
+            raise InputError(f"run.module.jitter_px={jitter_px} must be a whole number from 0")
+        self.jitter_px = jitter_px
         self.generator = generator.to(memory_format=torch.channels_last)  # pyright: ignore
         self.average = AveragedModel(
             generator, multi_avg_fn=_moving_average(average_decay), use_buffers=True
@@ -82,12 +89,21 @@ class StyleTransferModule(pl.LightningModule):
 
     def training_step(self, photos: Tensor, batch_idx: int) -> Tensor:
         self.photos_seen += len(photos) * self.trainer.world_size
-        targets = self.loss.content_targets(photos)
-        terms = self.loss(self.generator(self.task.input(photos)), targets)
+        output, photos = self.jitter(self.generator(self.task.input(photos)), photos)
+        terms = self.loss(output, self.loss.content_targets(photos))
         loss = torch.stack(list(terms.values())).sum()
         self.terms = {"loss": loss.detach(), **{k: v.detach() for k, v in terms.items()}}
         self.log_dict({f"train/{name}": value for name, value in self.terms.items()})
         return loss
+
+    def jitter(self, *images: Tensor) -> list[Tensor]:
+        """The same random part of all, ``jitter_px`` smaller each way."""
+        most = self.jitter_px
+        if not most:
+            return list(images)
+        height, width = (side - most for side in images[0].shape[-2:])
+        y, x = torch.randint(most + 1, (2,)).tolist()
+        return [each[..., y : y + height, x : x + width] for each in images]
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
