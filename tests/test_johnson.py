@@ -11,7 +11,7 @@ from allaprima.luminance import luminance
 
 SMALL = (4, 6, 8)
 NORMS, PADDINGS = ("instance", "batch"), ("layers", "start")
-UPSAMPLINGS = ("bilinear", "nearest", "transposed")
+UPSAMPLINGS = ("smooth", "nearest", "transposed")
 every_option = pytest.mark.parametrize(
     ("norm", "upsampling", "padding"), list(itertools.product(NORMS, UPSAMPLINGS, PADDINGS))
 )

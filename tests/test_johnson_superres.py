@@ -7,7 +7,7 @@ from allaprima.errors import InputError
 from allaprima.generators.johnson_superres import JohnsonSuperresolutionGenerator
 from allaprima.weights import load_generator, save_generator
 
-NORMS, UPSAMPLINGS = ("instance", "batch"), ("bilinear", "nearest", "transposed")
+NORMS, UPSAMPLINGS = ("instance", "batch"), ("smooth", "nearest", "transposed")
 every_option = pytest.mark.parametrize(
     ("norm", "upsampling"), list(itertools.product(NORMS, UPSAMPLINGS))
 )

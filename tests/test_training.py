@@ -146,3 +146,29 @@ def test_a_rehearsal_changes_nothing(vgg19, make, task):
     module.rehearse(32)
     assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_jitter_takes_the_same_part_of_all_from_every_place(vgg19):
+    loss = PerceptualLoss(vgg19, None, {"relu1_2": 1.0}, {})
+    arguments = JohnsonGenerator((4, 4, 4), 1), loss, torch.optim.Adam, constant, 0, Stylization()
+    module = StyleTransferModule(*arguments, jitter_px=2)
+    rows = torch.arange(6.0).view(1, 1, 6, 1).expand(1, 1, 6, 7)
+    columns = torch.arange(7.0).view(1, 1, 1, 7).expand(1, 1, 6, 7)
+    starts = set()
+    for _ in range(200):
+        y, x = module.jitter(rows, columns)
+        assert y.shape == x.shape == (1, 1, 4, 5)
+        assert torch.equal(y[0, 0, :, 0] - y[0, 0, 0, 0], torch.arange(4.0))
+        assert torch.equal(x[0, 0, 0] - x[0, 0, 0, 0], torch.arange(5.0))
+        starts.add((int(y[0, 0, 0, 0]), int(x[0, 0, 0, 0])))
+    assert starts == {(y, x) for y in range(3) for x in range(3)}
+    [same] = StyleTransferModule(*arguments).jitter(rows)
+    assert torch.equal(same, rows)
+
+
+@pytest.mark.parametrize("jitter_px", [-1, 1.5, None])
+def test_a_jitter_that_is_no_number_of_pixels(vgg19, jitter_px):
+    loss = PerceptualLoss(vgg19, None, {"relu1_2": 1.0}, {})
+    arguments = JohnsonGenerator((4, 4, 4), 1), loss, torch.optim.Adam, constant, 0, Stylization()
+    with pytest.raises(InputError, match="jitter_px"):
+        StyleTransferModule(*arguments, jitter_px=jitter_px)

@@ -103,7 +103,7 @@ class Stage:
             "paint_first": (bottom - 4) // 4 * 4,
             "paint_strided": bottom // 2,
             "paint_residual": (bottom - 1) // 4 * 4,
-            "paint_upsampled": bottom - 1,
+            "paint_upsampled": bottom - 2,
             "paint_last": (bottom - 4) // 4 * 4,
         }[self.layer.function]
         return min(reach, last)
@@ -112,7 +112,7 @@ class Stage:
         """The first row of x that is still seen; more where a rest of a tile is reflected."""
         if self.layer.function == "paint_strided":
             return max(0, 2 * self.done - 1)
-        return max(0, self.done - (1 if self.layer.function == "paint_upsampled" else 4))
+        return max(0, self.done - (2 if self.layer.function == "paint_upsampled" else 4))
 
 
 @dataclass

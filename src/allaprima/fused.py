@@ -19,7 +19,7 @@ from allaprima.native import load_library
 LANES = 16  # channels come in multiples of it
 PART = 1024  # as in native/fused.c
 
-Enlarging = Literal["nearest", "bilinear"]
+Enlarging = Literal["nearest", "smooth"]
 
 
 class InstanceNorm(nn.InstanceNorm2d):
@@ -72,30 +72,43 @@ def normalize(
 
 
 def enlarge_and_pad(x: Tensor, margin: int, enlarge: Enlarging | None = None) -> Tensor:
-    """(B, C, H, W), twice the size if asked for, then ``margin`` pixels more at every border.
+    """(B, C, H, W), twice the size if asked for, and ``margin`` pixels more at every border.
 
-    They are reflected, but replicated after bilinear enlarging (its pixels lie between those of
-    x, ¼ and ¾ of the way; the outermost are x's own). At a margin of 1, nearest enlarging has
-    both alike.
+    "nearest", or without enlarging: they are reflected. "smooth": ``x`` goes on as it ends, is
+    smoothed by ¼, ½, ¼ each way and enlarged bilinearly (new pixels lie ¼ and ¾ of the way
+    between its own); ``margin`` is 2 at most.
     """
+    if enlarge == "smooth":
+        assert margin <= 2, margin
+        x = smooth(F.pad(x, (2,) * 4, mode="replicate"))  # a pixel wider than x, two when enlarged
+        if _is_fast_for(x):
+            return _Enlarge.apply(x, margin - 2)
+        x = F.interpolate(x, scale_factor=2, mode="bilinear")
+        height, width = x.shape[-2:]
+        return x[..., 2 - margin : height - 2 + margin, 2 - margin : width - 2 + margin]
     scale = 2 if enlarge else 1
-    least = 0 if enlarge == "bilinear" else margin
-    if least < scale * min(x.shape[-2:]) and _is_fast_for(x):
-        return _Pad.apply(x, margin, scale) if enlarge != "bilinear" else _Enlarge.apply(x, margin)
+    if margin == 0 and scale == 1:
+        return x
+    if margin < scale * min(x.shape[-2:]) and _is_fast_for(x):
+        return _Pad.apply(x, margin, scale)
     if enlarge:
-        x = F.interpolate(x, scale_factor=2, mode=enlarge)
-    mode = "replicate" if enlarge == "bilinear" else "reflect"
-    return F.pad(x, (margin,) * 4, mode=mode) if margin else x
+        x = F.interpolate(x, scale_factor=2, mode="nearest")
+    return F.pad(x, (margin,) * 4, mode="reflect") if margin else x
 
 
-def convolve(conv: nn.Module, x: Tensor, enlarge: Enlarging | None = None) -> Tensor:
-    """``conv`` of ``x`` enlarged; in one pass if it pads as :func:`enlarge_and_pad` does."""
-    pads = "replicate" if enlarge == "bilinear" else "reflect"
-    if not isinstance(conv, nn.Conv2d) or conv.padding_mode != pads:
-        return conv(F.interpolate(x, scale_factor=2, mode=enlarge) if enlarge else x)
+def smooth(x: Tensor) -> Tensor:
+    """By ¼, ½, ¼ down and across: (B, C, H, W) to (B, C, H - 2, W - 2)."""
+    x = 0.25 * (x[..., :-2, :] + x[..., 2:, :]) + 0.5 * x[..., 1:-1, :]
+    return 0.25 * (x[..., :-2] + x[..., 2:]) + 0.5 * x[..., 1:-1]
+
+
+def convolve(conv: nn.Module, x: Tensor) -> Tensor:
+    """``conv(x)``; an ``nn.Conv2d`` that reflects, in one pass."""
+    if not isinstance(conv, nn.Conv2d) or conv.padding_mode != "reflect":
+        return conv(x)
     margin = conv.padding[0]
     assert conv.padding == (margin, margin), conv
-    x = enlarge_and_pad(x, margin, enlarge)  # pyright: ignore[reportArgumentType]
+    x = enlarge_and_pad(x, margin)  # pyright: ignore[reportArgumentType]
     autocast = torch.is_autocast_enabled(x.device.type)
     dtype = torch.get_autocast_dtype(x.device.type) if autocast else x.dtype
     if conv.stride == (1, 1) and conv.bias is not None:

@@ -18,7 +18,7 @@ class Norm(NamedTuple):
 class Engine(NamedTuple):
     """What all layers have in common.
 
-    ``smooth``: bilinear upsampling; ``cut``: a linear output; ``low``: bfloat16.
+    ``smooth``: smooth upsampling, not to the nearest; ``cut``: a linear output; ``low``: bfloat16.
     """
 
     library: ctypes.CDLL

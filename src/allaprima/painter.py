@@ -16,7 +16,7 @@ MIN_SIZE_PX = 16
 KEPT_BYTES = 512 << 20  # of working memory between calls, at most
 SUPPORTED = {
     "norm": ("instance", "batch"),
-    "upsampling": ("bilinear", "nearest"),
+    "upsampling": ("smooth", "nearest"),
     "padding": ("layers",),
     "input": ("rgb",),
     "output": ("tanh", "linear"),
@@ -66,7 +66,7 @@ class Painter:
         self.engine = Engine(
             library,
             instance=arguments.get("norm", "instance") == "instance",
-            smooth=arguments.get("upsampling", "bilinear") == "bilinear",
+            smooth=arguments.get("upsampling", "smooth") == "smooth",
             cut=arguments.get("output", "tanh") == "linear",
             low=precision == "bf16",
             threads=num_cores() if threads is None else max(1, threads),

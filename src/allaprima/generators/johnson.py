@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from allaprima.errors import InputError
-from allaprima.fused import InstanceNorm, convolve, normalize
+from allaprima.fused import InstanceNorm, convolve, enlarge_and_pad, normalize
 from allaprima.luminance import luminance, with_luminance
 
 Mode = Literal["zeros", "reflect"]
@@ -16,7 +16,7 @@ NORMS = {
     "instance": InstanceNorm,
     "batch": nn.BatchNorm2d,
 }
-UPSAMPLINGS = ("bilinear", "nearest", "transposed")
+UPSAMPLINGS = ("smooth", "nearest", "transposed")
 OUTPUTS = {
     "tanh": lambda x: 0.5 + 0.5 * torch.tanh(x),
     "linear": lambda x: (0.5 + x).clamp(0, 1),
@@ -33,9 +33,10 @@ class JohnsonGenerator(nn.Module):
     Differs:
         - The paper's output is 150·tanh around the mean colour, which leaves the displayable
           range; ours is ½ + ½·tanh, which is [0,1] exactly.
-        - Upsampling is by resizing, bilinear or to the nearest, and a 3×3 convolution (Odena
-          2016) where the paper has a transposed one ("transposed"), which paints checkerboards;
-          "nearest" paints a faint grid of 4 px.
+        - Upsampling is by resizing and a 3×3 convolution (Odena 2016) where the paper has a
+          transposed one ("transposed"), which paints checkerboards. "nearest" paints a grid of
+          4 px. "smooth" smooths by ¼, ½, ¼ before it resizes bilinearly, so that nothing is left
+          of the frequencies whose aliases make that grid.
         - ``padding="layers"`` reflects at every convolution; the paper ("start") reflects 40 px
           once, leaves the residual convolutions unpadded, and zero-pads the others.
         - Sizes not divisible by 4 are padded by reflection and cropped again.
@@ -49,7 +50,7 @@ class JohnsonGenerator(nn.Module):
         filters: channels after each of the first three convolutions; the paper's.
         num_residual_blocks: the paper's.
         norm: "instance" or "batch" (the paper's).
-        upsampling: "bilinear", "nearest" or "transposed" (the paper's).
+        upsampling: "smooth", "nearest" or "transposed" (the paper's).
         padding: "layers" or "start" (the paper's).
         input: "rgb" (the paper's) or "luminance".
         output: "tanh" (the paper's) or "linear".
@@ -70,7 +71,7 @@ class JohnsonGenerator(nn.Module):
         filters: tuple[int, int, int] = (32, 64, 128),
         num_residual_blocks: int = 5,
         norm: str = "instance",
-        upsampling: str = "bilinear",
+        upsampling: str = "smooth",
         padding: str = "layers",
         input: str = "rgb",
         output: str = "tanh",
@@ -97,7 +98,7 @@ class JohnsonGenerator(nn.Module):
         # Each block loses 2 px a side, at a quarter of the resolution: 8 px of the photo.
         self.start_padding = 8 * num_residual_blocks if padding == "start" else 0
         mode: Mode = "zeros" if padding == "start" else "reflect"
-        self.halo_px = 24 + 8 * num_residual_blocks if padding == "layers" else None
+        self.halo_px = 28 + 8 * num_residual_blocks if padding == "layers" else None
         a, b, c = filters
         self.down = nn.Sequential(
             ConvNormReLU(3, a, 9, 1, norm, mode),
@@ -174,21 +175,22 @@ class Upsample(nn.Sequential):
     """Twice the size: resizing and a convolution, or a transposed convolution; norm, ReLU."""
 
     def __init__(self, num_in: int, num_out: int, norm: str, upsampling: str, mode: Mode):
+        margin = int(mode == "reflect")  # added in one go with the enlarging
         if upsampling != "transposed":
-            bilinear = upsampling == "bilinear" and mode == "reflect"
-            pads = "replicate" if bilinear else mode  # the same, of pixels enlarged to the nearest
-            grow = (
-                nn.Upsample(scale_factor=2, mode=upsampling),
-                nn.Conv2d(num_in, num_out, 3, 1, 1, padding_mode=pads),
-            )
+            conv = nn.Conv2d(num_in, num_out, 3, 1, 1 - margin, padding_mode=mode)
+            grow = nn.Identity(), conv  # which keeps the names of weights as they were
         else:
             grow = (nn.ConvTranspose2d(num_in, num_out, 3, 2, 1, output_padding=1),)
         super().__init__(*grow, NORMS[norm](num_out), nn.ReLU())
+        self.margin = margin
         self.enlarge: Any = None if upsampling == "transposed" else upsampling
 
     def forward(self, input: Tensor) -> Tensor:
         *grow, norm, _ = self
-        x = convolve(grow[1], input, self.enlarge) if self.enlarge else grow[0](input)
+        if self.enlarge:
+            x = convolve(grow[1], enlarge_and_pad(input, self.margin, self.enlarge))
+        else:
+            x = grow[0](input)
         return normalize(norm, x, relu=True)
 
 

@@ -25,7 +25,7 @@ class JohnsonSuperresolutionGenerator(nn.Module):
     Differs:
         - The output is ½ + ½·tanh, as that of the style network.
         - Convolutions reflect at the borders; the paper does not say what its do.
-        - Upsampling is by resizing, bilinear or to the nearest, and a 3×3 convolution where the
+        - Upsampling is by resizing, smooth or to the nearest, and a 3×3 convolution where the
           paper has a transposed one ("transposed").
 
     Args:
@@ -33,7 +33,7 @@ class JohnsonSuperresolutionGenerator(nn.Module):
         filters: channels; the paper's.
         num_residual_blocks: the paper's.
         norm: "batch" (the paper's) or "instance", which loses each photo's own contrast.
-        upsampling: "bilinear", "nearest" or "transposed" (the paper's).
+        upsampling: "smooth", "nearest" or "transposed" (the paper's).
 
     Raises:
         InputError: unknown option, or a photo under 5 px.
@@ -47,7 +47,7 @@ class JohnsonSuperresolutionGenerator(nn.Module):
         filters: int = 64,
         num_residual_blocks: int = 4,
         norm: str = "batch",
-        upsampling: str = "bilinear",
+        upsampling: str = "smooth",
     ):
         super().__init__()
         check_options(

@@ -204,7 +204,7 @@ INLINE void pad_gradient(const void *dy, void *dx, int batch, int height, int wi
 }
 
 /* Twice the size, bilinear (pixel centres, borders replicated): row or column i of the enlarged
- * and padded image lies between two of x's. */
+ * and padded, or cut (margin < 0), image lies between two of x's. */
 typedef struct {
     int first, second;
     float share; /* of the first; 1 - share of the second */
@@ -220,6 +220,13 @@ INLINE Between between(int i, int margin, int size) {
 
 INLINE float share_of(Between at, int i) {
     return (at.first == i) * at.share + (at.second == i) * (1 - at.share);
+}
+
+/* The first row or column that i has a share in, or the one after the last */
+INLINE int reach(int i, int end, int margin, int size) {
+    int at = 2 * i + margin + (end ? 3 : -1), last = 2 * (size + margin);
+    if (i == (end ? size - 1 : 0)) at = end ? last : 0; /* the borders' copies */
+    return at < 0 ? 0 : at < last ? at : last;
 }
 
 /* y (batch, 2 height + 2 margin, 2 width + 2 margin, channels): x enlarged, then its borders
@@ -266,17 +273,15 @@ INLINE int enlarge_gradient(const void *dy, void *dx, int batch, int height, int
         float *sums = space + (size_t)omp_get_thread_num() * columns * channels;
         size_t line = (size_t)columns * channels;
         memset(sums, 0, sizeof(float) * line);
-        /* Shares reach two rows beyond; so do the borders' copies. */
-        for (int p = i ? 2 * i - 1 + margin : 0;
-             p < (i < height - 1 ? 2 * i + 3 + margin : rows); p++) {
+        int top = reach(i, 0, margin, height), bottom = reach(i, 1, margin, height);
+        for (int p = top; p < bottom; p++) {
             float share = share_of(between(p, margin, height), i);
             size_t from = ((size_t)(row / height) * rows + p) * line;
             for (size_t k = 0; k < line; k += LANES)
                 store(sums, k, load(sums, k, 0) + share * load(dy, from + k, low), 0);
         }
         for (int j = 0; j < width; j++) {
-            int begin = j ? 2 * j - 1 + margin : 0;
-            int end = j < width - 1 ? 2 * j + 3 + margin : columns;
+            int begin = reach(j, 0, margin, width), end = reach(j, 1, margin, width);
             for (int c = 0; c < channels; c += LANES) {
                 floats sum = {0};
                 for (int q = begin; q < end; q++)

@@ -37,7 +37,7 @@ typedef struct {
     int begin, end; /* rows to write, of 4 each but at the bottom; of x where it is upsampled */
     int relu;        /* of x after its norm */
     int photo_height, photo_width; /* before padding to multiples of 4; first and last layer */
-    int smooth;      /* of upsampled layers: bilinear, not nearest */
+    int smooth;      /* of upsampled layers: smoothed and bilinear, not nearest */
     int cut;         /* of the last layer: 1/2 + y cut off, in place of 1/2 + tanh(y) / 2 */
     int low, threads;
     float epsilon;

@@ -6,7 +6,8 @@
  * outputs, nine for four in two dimensions where the plain way has 36.
  *
  * The bilinear image is the nearest one smoothed by 1/4, 1/2, 1/4, which may as well be done to
- * the outputs: no product is added. Beyond its borders the image goes on as it ends. */
+ * the outputs: no product is added. What is smoothed so before it is doubled, is while it is
+ * gathered. Beyond its borders the image goes on as it ends. */
 
 #ifndef ALLAPRIMA_UPSAMPLING_H
 #define ALLAPRIMA_UPSAMPLING_H
@@ -24,12 +25,38 @@ enum {
     KEPT = 3,   /* rows */
 };
 
-/* Memory of a block: two rows of x, a row of each kind of differences, of their products, and
- * rows of twice the width */
+/* Memory of a block: three rows as gathered and their sum, two rows of x, a row of each kind of
+ * differences, of their products, and rows of twice the width */
 typedef struct {
-    float *rows[2], *m, *wide;
+    float *gathered[3], *sum, *rows[2], *m, *wide;
     char *v;
 } Strip;
+
+INLINE void gather_clamped(const Layer *l, int k, int left, int count, float *out,
+                           const int adds, const int low) {
+    gather_row(l, clamp(k, l->height), left, count, 1, out, adds, low, 0);
+}
+
+/* Row k of x, from column left on: as it is, or smoothed, once for every row from ``begin`` on */
+INLINE void read_row(const Layer *l, const Strip *strip, int k, int begin, int left, int count,
+                     const int smooth, const int adds, const int low) {
+    float *row = strip->rows[k & 1], *sum = strip->sum;
+    if (!smooth) {
+        gather_clamped(l, k, left, count, row, adds, low);
+        return;
+    }
+    for (int i = k == begin ? k - 1 : k + 1; i <= k + 1; i++)
+        gather_clamped(l, i, left - 1, count + 2, strip->gathered[(i + 3) % 3], adds, low);
+    const float *above = strip->gathered[(k + 2) % 3], *own = strip->gathered[(k + 3) % 3];
+    const float *below = strip->gathered[(k + 4) % 3];
+    for (size_t i = 0; i < (size_t)(count + 2) * l->cin; i += LANES)
+        store(sum, i, load(above, i, 0) + 2 * load(own, i, 0) + load(below, i, 0), 0);
+    for (size_t i = 0; i < (size_t)count * l->cin; i += LANES) {
+        floats middle = load(sum, i + l->cin, 0);
+        store(row, i, (load(sum, i, 0) + 2 * middle + load(sum, i + 2 * l->cin, 0)) * (1 / 16.0f),
+              0);
+    }
+}
 
 /* Row k of x and, if not the first, its differences with the row above: rows (STRIDE + 1, cin),
  * v (4, STRIDE, cin). Pixel 0 of v is pixel 1 of rows. */
@@ -135,24 +162,28 @@ INLINE int upsampled_layer(const Layer *l, const int smooth, const int low) {
     size_t of_v = align(sizeof(float) * 4 * STRIDE * l->cin);
     size_t of_m = align(sizeof(float) * STRIDE * PRODUCTS * l->cout);
     size_t of_wide = align(sizeof(float) * KEPT * PLANES * 2 * MOST * l->cout);
-    size_t bytes = 2 * of_row + of_m + of_wide + of_v + sizeof(floats) * 3 * l->cout / LANES;
+    size_t of_gathered = align(sizeof(float) * (STRIDE + 3) * l->cin);
+    size_t bytes = 4 * of_gathered + 2 * of_row + of_m + of_wide + of_v +
+        sizeof(floats) * 3 * l->cout / LANES;
     void *space = workspace(l, blocks, bytes);
     if (!space) return 0;
 #pragma omp parallel for schedule(dynamic) num_threads(l->threads)
     for (int b = 0; b < blocks; b++) {
         char *part = thread_part(l, space, blocks, bytes);
-        Strip strip = {{(float *)part, (float *)(part + of_row)},
-                       (float *)(part + 2 * of_row),
-                       (float *)(part + 2 * of_row + of_m),
-                       part + 2 * of_row + of_m + of_wide};
+        Strip strip;
+        for (int i = 0; i < 3; i++, part += of_gathered) strip.gathered[i] = (float *)part;
+        strip.sum = (float *)part, part += of_gathered;
+        for (int i = 0; i < 2; i++, part += of_row) strip.rows[i] = (float *)part;
+        strip.m = (float *)part, part += of_m;
+        strip.wide = (float *)part, part += of_wide;
+        strip.v = part;
         Sums *sums = (Sums *)(strip.v + of_v);
         int top = l->begin + b / across * STRIP, left = b % across * MOST;
         int bottom = at_most(l->end, top + STRIP), count = at_most(l->width - left, MOST);
         memset(sums, 0, sizeof(floats) * 3 * l->cout / LANES);
         for (int k = top - 1; k <= bottom; k++) {
             int first = k < top;
-            gather_row(l, clamp(k, l->height), left - 2, count + 3, 1, strip.rows[k & 1], adds,
-                       low, 0);
+            read_row(l, &strip, k, top - 1, left - 2, count + 3, smooth, adds, low);
             if (first && !smooth) continue;
             enter_row(l, &strip, k, count + 2, first, low);
             multiply_row(l, &strip, count + 2, first, low);
