@@ -96,7 +96,7 @@ def test_a_file_gives_the_same_generator_back(tmp_path, norm, upsampling):
         ("factor", 3, "2, 4, 8, 16"),
         ("factor", "4", "2, 4, 8, 16"),
         ("norm", "none", "instance, batch"),
-        ("upsampling", "none", "bilinear, nearest, transposed"),
+        ("upsampling", "none", "smooth, nearest, transposed"),
     ],
 )
 def test_an_unknown_option_names_the_choices(option, value, choices):

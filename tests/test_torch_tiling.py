@@ -49,7 +49,7 @@ def test_exact_paints_what_the_whole_photo_gives(generator, tile_px):
         JohnsonGenerator((4, 4, 4), 1, norm="batch", upsampling="transposed"),
         UlyanovGenerator(True, 4, 4, norm="batch"),
     ],
-    ids=["bilinear", "transposed", "ulyanov"],
+    ids=["smooth", "transposed", "ulyanov"],
 )
 def test_the_halo_is_as_wide_as_an_output_pixel_sees(generator):
     """Enough, and not twice too much."""
