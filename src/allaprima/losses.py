@@ -22,7 +22,7 @@ from allaprima.errors import InputError
 from allaprima.gram import at_least_float32, gram_matrix
 from allaprima.layer_weights import check_pairs, split_pair
 from allaprima.loss_network import LossNetwork
-from allaprima.variation import total_variation
+from allaprima.variation import grid_variation, total_variation
 
 __all__ = [
     "PerceptualLoss",
@@ -55,6 +55,7 @@ class PerceptualLoss(nn.Module):
             the deeper first. Style weights may be negative beside positive ones
             (:func:`allaprima.layer_weights.difference_chain`).
         content_weight, style_weight, total_variation_weight: of the three parts.
+        grid_weight: of :func:`allaprima.variation.grid_variation`, of our own.
         gram: (B, C, H, W) -> (B, C, C), and with ``other`` for pairs of layers.
         content_error, style_error: (value, target) -> (B,).
         variation: (B, 3, H, W) -> (B,).
@@ -80,6 +81,7 @@ class PerceptualLoss(nn.Module):
         content_weight: float = 1.0,
         style_weight: float = 1.0,
         total_variation_weight: float = 0.0,
+        grid_weight: float = 0.0,
         gram: Callable[..., Tensor] = gram_matrix,
         content_error: Error = mean_squared_error,
         style_error: Error = squared_error,
@@ -92,7 +94,8 @@ class PerceptualLoss(nn.Module):
         style_scales = {1: 1.0} if style_scales is None else style_scales
         network.check_layers([*content_layers, *chain(*map(split_pair, style_layers))])
         check_pairs(style_layers, network.layers)
-        weights = [content_weight, style_weight, total_variation_weight, *content_layers.values()]
+        weights = [content_weight, style_weight, total_variation_weight, grid_weight]
+        weights += content_layers.values()
         self.network = network
         self.content_layers = _times(content_weight, content_layers)
         self.style_layers = _times(style_weight, style_layers)
@@ -102,14 +105,16 @@ class PerceptualLoss(nn.Module):
                 f"loss.style_scales={dict(style_scales)}: whole numbers from 1, with weights > 0, "
                 "such as {1: 0.5, 2: 0.5}"
             )
-        some_term = self.content_layers or self.style_layers or total_variation_weight
+        some_term = (
+            self.content_layers or self.style_layers or total_variation_weight or grid_weight
+        )
         some_attracts = not self.style_layers or max(self.style_layers.values()) > 0
         if not (all(weight >= 0 for weight in weights) and some_term and some_attracts):
             raise InputError(
                 "loss weights must be ≥ 0 and leave a term > 0 (of style layers, some may be < 0 "
                 f"beside one > 0); got {weights} and style layers {dict(style_layers)}"
             )
-        self.total_variation_weight = total_variation_weight
+        self.total_variation_weight, self.grid_weight = total_variation_weight, grid_weight
         self.gram, self.variation = gram, variation
         self.content_error, self.style_error = content_error, style_error
         parts = chain(*map(split_pair, self.style_layers))
@@ -142,6 +147,7 @@ class PerceptualLoss(nn.Module):
             self.content_layers,
             self.style_layers,
             total_variation_weight=self.total_variation_weight,
+            grid_weight=self.grid_weight,
             gram=self.gram,
             content_error=self.content_error,
             style_error=self.style_error,
@@ -229,6 +235,8 @@ class PerceptualLoss(nn.Module):
         if self.total_variation_weight:
             variation = self.variation(stylized).mean()
             terms["total_variation"] = self.total_variation_weight * variation
+        if self.grid_weight:
+            terms["grid"] = self.grid_weight * grid_variation(stylized).mean()
         return terms
 
 

@@ -38,3 +38,24 @@ def total_variation(
         differs = squares > 0  # elsewhere a power below 1 has no gradient; 0 is the one to take
         variation = torch.where(differs, squares, 1).pow(power).where(differs, 0).sum((1, 2, 3))
     return variation / (x[0].numel() if mean else 1)
+
+
+def grid_variation(images: Tensor, period_px: int = 4, window: int = 12) -> Tensor:
+    """How much of a picture repeats in step with a grid: (B, 3, H, W) -> (B,).
+
+    A generator that shrinks and enlarges four times can paint fine grain only by a pattern that
+    repeats every 4 px. Here is its power: in each window, the mean of the pixels at each of the
+    16 places of a cell; the variance of these means. Strokes, which keep no step, average out.
+
+    Args:
+        period_px: of the grid.
+        window: of cells, each way; fewer in small images.
+    """
+    height, width = (side // period_px * period_px for side in images.shape[-2:])
+    x = at_least_float32(images[..., :height, :width])
+    batch, channels = x.shape[:2]
+    places = F.pixel_unshuffle(x.flatten(0, 1)[:, None], period_px)
+    sides = [min(window, side) for side in places.shape[-2:]]
+    means = F.avg_pool2d(places, sides)
+    variance = means.var(1, correction=0)
+    return variance.view(batch, channels, -1).mean((1, 2))
