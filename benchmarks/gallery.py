@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from allaprima.images import read_picture, resize, write_picture
 from allaprima.resources import resource_dir
+from allaprima.styles import blur
 from allaprima.stylize import Stylizer
 from allaprima.weights import list_generators
 
@@ -77,17 +78,6 @@ def draw_lines(rgb: np.ndarray) -> np.ndarray:
     sharp = 20 * blur(grey, 1.0) - 19 * blur(grey, 1.6)
     ink = np.where(sharp >= 0.5, 1.0, 1 + np.tanh(6 * (sharp - 0.5)))
     return np.repeat(ink.clip(0, 1).astype(np.float32)[..., None], 3, -1)
-
-
-def blur(grey: np.ndarray, deviation_px: float) -> np.ndarray:
-    """By a Gaussian; borders reflected."""
-    reach = round(4 * deviation_px)
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation_px) ** 2)
-    for _ in range(2):
-        padded = np.pad(grey, [(reach, reach), (0, 0)], mode="reflect")
-        windows = np.lib.stride_tricks.sliding_window_view(padded, len(kernel), 0)
-        grey = (windows @ (kernel / kernel.sum())).T
-    return grey
 
 
 def draw_text() -> np.ndarray:

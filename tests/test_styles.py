@@ -7,7 +7,7 @@ from PIL import Image
 
 from allaprima.errors import InputError
 from allaprima.images import read_picture, resize_short_side
-from allaprima.styles import list_styles, read_style, read_styles
+from allaprima.styles import blur, list_styles, read_style, read_styles
 
 
 @pytest.fixture
@@ -50,3 +50,24 @@ def test_one_style_or_several(painting):
     for images in (None, []):
         with pytest.raises(InputError, match=r"style\.image="):
             read_styles(images, 90)
+
+
+def test_a_blur_takes_fine_grain_away_and_keeps_colours(painting):
+    sharp, soft = read_style(str(painting), 90), read_style(str(painting), 90, 1.5)
+    assert soft.shape == sharp.shape
+    torch.testing.assert_close(soft.mean((1, 2)), sharp.mean((1, 2)), atol=0.02, rtol=0)
+    assert soft.diff(dim=2).square().mean() < sharp.diff(dim=2).square().mean() / 2
+
+
+def test_a_blur_by_hand():
+    point = np.zeros((21, 31, 3), np.float32)
+    point[10, 15] = 1
+    y, x = np.mgrid[-10:11, -15:16]
+    gauss = np.exp(-(x * x + y * y) / (2 * 1.2**2))
+    np.testing.assert_allclose(blur(point, 1.2)[..., 0], gauss / gauss.sum(), atol=1e-5)
+
+
+@pytest.mark.parametrize("blur_px", [-1.0, 40.0])
+def test_a_blur_that_is_none(painting, blur_px):
+    with pytest.raises(InputError, match=r"style\.blur_px"):
+        read_style(str(painting), 90, blur_px)

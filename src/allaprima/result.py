@@ -101,7 +101,8 @@ Losses and metrics are on photos that were not trained on, under the weights of 
 def _style_image(style: dict[str, Any]) -> str:
     if not style["image"]:
         return "none"
-    return f"`{style['image']}`, short side {style['size_px'] or 'as it is'}"
+    blurred = f", blurred by {style['blur_px']} px" if style.get("blur_px") else ""
+    return f"`{style['image']}`, short side {style['size_px'] or 'as it is'}{blurred}"
 
 
 def _number(value: Any) -> str:

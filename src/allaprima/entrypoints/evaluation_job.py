@@ -85,7 +85,7 @@ def make_loss(
     if plain.get("style_layers"):
         record: Any = metadata.get("style")
         image = find_style(record, cfg.style.image)
-        style = read_style(image, record.get("size_px")).to(device)
+        style = read_style(image, record.get("size_px"), record.get("blur_px")).to(device)
         pixels = fingerprint(style.cpu().numpy().tobytes())
         about = {"image": Path(image).name, "size_px": record.get("size_px"), "pixels": pixels}
     network = build(parts["loss_network"], "loss_network").to(device)
