@@ -92,6 +92,7 @@ def publish(name: str) -> Path:
     trained, shipped = WORK / name / f"{name}.safetensors", CHECKPOINTS / f"{name}.safetensors"
     generator, metadata = load_generator(trained)
     record = {name: value for name, value in metadata.items() if name not in OURS}
+    record["style"]["source"] = None  # it is the swatch's
     for size_px in EVALUATIONS:
         evaluation = json.loads(
             (WORK / name / f"evaluation_{size_px}/evaluation.json").read_bytes()
