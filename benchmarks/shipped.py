@@ -24,7 +24,8 @@ from allaprima.stylize import Stylizer
 from allaprima.weights import OURS, describe_generator, load_generator, save_generator
 from benchmarks.gallery import contact_sheet
 
-MORE = {"starry_night": ("style.blur_px=0.7",)}  # its reproduction is grainy
+SIZE = "style.size_px=512"
+MORE = {"starry_night": ("style.size_px=640", "style.blur_px=0.7")}  # a grainy reproduction
 PAINTINGS = {
     "starry_night": "starry_night.jpg",
     "the_scream": "the_scream.jpg",
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in options.names or PAINTINGS:
         painting = f"style.image={options.paintings / PAINTINGS[name]}"
         photos = ["data=coco", f"data.root={options.photos}"]
-        train(name, painting, *photos, *MORE.get(name, ()), f"budget={options.budget}")
+        train(name, painting, *photos, *MORE.get(name, (SIZE,)), f"budget={options.budget}")
         for size_px, more in EVALUATIONS.items():
             evaluate(name, size_px, painting, *photos, *more)
         print(f"{publish(name)}")
