@@ -199,8 +199,8 @@ def test_a_budget_ends_the_run_and_anneals_to_its_end(train, tmp_path, monkeypat
     assert status == 0, said
     assert load_generator(tmp_path / "run/starry_night.safetensors")[1]["metrics"]["steps"] == 4
     rates = [event.value for event in read_events(tmp_path / "run").Scalars("learning_rate")]
-    # Steps start after 1, 3, 5 and 7 of the 8 seconds; the rate falls over the second half.
-    assert rates == pytest.approx([2e-3, 2e-3, 1.5e-3, 0.5e-3])
+    # Steps start after 1, 3, 5 and 7 of the 8 seconds; the rate falls from a fifth of them on.
+    assert rates == pytest.approx([2e-3, 1.5625e-3, 0.9375e-3, 0.3125e-3])
 
 
 def test_a_full_disk_is_told_plainly_and_loses_nothing(train, tmp_path, monkeypatch):
