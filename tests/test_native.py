@@ -9,7 +9,8 @@ SOURCES = sorted(file.stem for file in native.SOURCES.glob("*.c"))
 
 
 @pytest.mark.skipif(
-    platform.machine() not in native.MACHINE_FLAGS or not any(map(shutil.which, ("gcc", "clang"))),
+    platform.machine() not in native.MACHINE_FLAGS
+    or not any(map(shutil.which, ("gcc", "cc", "clang"))),
     reason="no C compiler here",
 )
 @pytest.mark.parametrize("name", SOURCES)

@@ -82,7 +82,7 @@ def enlarge_and_pad(x: Tensor, margin: int, enlarge: Enlarging | None = None) ->
         assert margin <= 2, margin
         x = smooth(F.pad(x, (2,) * 4, mode="replicate"))  # a pixel wider than x, two when enlarged
         if _is_fast_for(x):
-            return _Enlarge.apply(x, margin - 2)
+            return _Pad.apply(x, "enlarge", margin - 2, 2)
         x = F.interpolate(x, scale_factor=2, mode="bilinear")
         height, width = x.shape[-2:]
         return x[..., 2 - margin : height - 2 + margin, 2 - margin : width - 2 + margin]
@@ -90,7 +90,7 @@ def enlarge_and_pad(x: Tensor, margin: int, enlarge: Enlarging | None = None) ->
     if margin == 0 and scale == 1:
         return x
     if margin < scale * min(x.shape[-2:]) and _is_fast_for(x):
-        return _Pad.apply(x, margin, scale)
+        return _Pad.apply(x, "pad", margin, scale)
     if enlarge:
         x = F.interpolate(x, scale_factor=2, mode="nearest")
     return F.pad(x, (margin,) * 4, mode="reflect") if margin else x
@@ -153,14 +153,17 @@ class _Normalize(torch.autograd.Function):
 
 
 class _Pad(torch.autograd.Function):
+    """``scale`` times as large and ``margin`` more at every border: "pad" or "enlarge" in C."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, margin: int, scale: int):
+    def forward(ctx: Any, x: Tensor, function: str, margin: int, scale: int):
         x = x.contiguous(memory_format=torch.channels_last)
         batch, channels, height, width = x.shape
         size = (batch, channels, scale * height + 2 * margin, scale * width + 2 * margin)
         y = torch.empty(size, dtype=x.dtype, memory_format=torch.channels_last)
-        ctx.shape, ctx.numbers = x.shape, (margin, scale)
-        _call("pad_forward", (x, y), (batch, height, width, channels, margin, scale))
+        numbers = (margin, scale) if function == "pad" else (margin,)  # which has but one scale
+        ctx.function, ctx.shape, ctx.numbers = function, x.shape, numbers
+        _call(f"{function}_forward", (x, y), (batch, height, width, channels, *numbers))
         return y
 
     @staticmethod
@@ -169,29 +172,9 @@ class _Pad(torch.autograd.Function):
         dy = gradients[0].contiguous(memory_format=torch.channels_last)
         batch, channels, height, width = ctx.shape
         dx = torch.empty(ctx.shape, dtype=dy.dtype, memory_format=torch.channels_last)
-        _call("pad_backward", (dy, dx), (batch, height, width, channels, *ctx.numbers))
-        return dx, None, None
-
-
-class _Enlarge(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, margin: int):
-        x = x.contiguous(memory_format=torch.channels_last)
-        batch, channels, height, width = x.shape
-        size = (batch, channels, 2 * (height + margin), 2 * (width + margin))
-        y = torch.empty(size, dtype=x.dtype, memory_format=torch.channels_last)
-        ctx.shape, ctx.margin = x.shape, margin
-        _call("enlarge_forward", (x, y), (batch, height, width, channels, margin))
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
-        dy = gradients[0].contiguous(memory_format=torch.channels_last)
-        batch, channels, height, width = ctx.shape
-        dx = torch.empty(ctx.shape, dtype=dy.dtype, memory_format=torch.channels_last)
-        _call("enlarge_backward", (dy, dx), (batch, height, width, channels, ctx.margin))
-        return dx, None
+        sizes = (batch, height, width, channels, *ctx.numbers)
+        _call(f"{ctx.function}_backward", (dy, dx), sizes)
+        return dx, None, None, None
 
 
 def _is_fast_for(x: Tensor) -> bool:
