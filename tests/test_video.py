@@ -2,6 +2,7 @@
 
 import resource
 import struct
+from concurrent.futures import Future
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -299,6 +300,25 @@ def test_ctrl_c_leaves_a_whole_file_with_what_was_painted(tmp_path):
     assert sound == sound_packets(source)[: len(sound)]
     assert float(sound[-1][0]) == pytest.approx(20 / 25, abs=0.03)  # ends with the picture
     assert sorted(tmp_path.iterdir()) == [source, tmp_path / "painted.mp4"]
+
+
+@pytest.mark.parametrize("num_waits", [12, 13, 14, 15])
+def test_ctrl_c_while_waiting_for_a_frame_counts_what_is_written(tmp_path, monkeypatch, num_waits):
+    source = make_clip(tmp_path / "clip.mp4", num_frames=50)
+    waits, result = iter(range(10_000)), Future.result
+
+    def wait(future, timeout=None):
+        if next(waits) == num_waits:
+            raise KeyboardInterrupt
+        return result(future, timeout)
+
+    monkeypatch.setattr(Future, "result", wait)
+    with pytest.raises(PaintingInterrupted) as error:
+        paint_video(same, source, tmp_path / "painted.mp4")
+    frames = error.value.report.frames
+    assert 0 < frames < 50
+    assert len(decode(tmp_path / "painted.mp4")) == frames
+    assert f"first {frames} frames" in str(error.value)
 
 
 def test_ctrl_c_before_the_first_frame_leaves_nothing(tmp_path):

@@ -126,7 +126,8 @@ class _Job:
         self.painter, self.clip, self.writer = painter, clip, writer
         self.on_progress = on_progress
         self.busy_s = {"decoding": 0.0, "painting": 0.0, "encoding": 0.0}
-        self.frames = 0
+        self.frames = 0  # written: counted where that is done, for Ctrl-C may come anywhere here
+        self.told = 0
         self.start = time.perf_counter()
 
     def run(self) -> tuple[VideoReport, bool]:
@@ -134,7 +135,7 @@ class _Job:
         interrupted = False
         with ThreadPoolExecutor(1) as decoding, ThreadPoolExecutor(1) as encoding:
             frames = _ahead(decoding, self._timed("decoding", _nexter(self.clip.frames())))
-            write = self._timed("encoding", self.writer.write)
+            write = self._timed("encoding", self._write)
             behind: deque[Future[None]] = deque()
             try:
                 for frame in frames:
@@ -149,10 +150,15 @@ class _Job:
             while behind:
                 behind.popleft().result()
                 self._progress()
+            encoding.submit(int).result()  # all before it are done, those too that Ctrl-C lost
             if not self.frames:
                 raise KeyboardInterrupt
             encoding.submit(self._timed("encoding", self.writer.finish), interrupted).result()
         return self._report(), interrupted
+
+    def _write(self, frame: Frame) -> None:
+        self.writer.write(frame)
+        self.frames += 1
 
     def _paint(self, frame: Frame) -> Frame:
         start = time.perf_counter()
@@ -174,13 +180,13 @@ class _Job:
         return timed
 
     def _progress(self) -> None:
-        self.frames += 1
+        self.told += 1
         if self.on_progress is None:
             return
-        rate = self.frames / (time.perf_counter() - self.start)
+        rate = self.told / (time.perf_counter() - self.start)
         total = self.clip.num_frames
-        left_s = max(total - self.frames, 0) / rate if total else None
-        self.on_progress(Progress(self.frames, total, rate, left_s))
+        left_s = max(total - self.told, 0) / rate if total else None
+        self.on_progress(Progress(self.told, total, rate, left_s))
 
     def _report(self) -> VideoReport:
         seconds = time.perf_counter() - self.start
