@@ -24,8 +24,10 @@ from allaprima.stylize import Stylizer
 from allaprima.weights import OURS, describe_generator, load_generator, save_generator
 from benchmarks.gallery import contact_sheet
 
-SIZE = "style.size_px=512"
-MORE = {"starry_night": ("style.size_px=640", "style.blur_px=0.7")}  # a grainy reproduction
+CHECKPOINTS = Path("checkpoints")
+FIRST = "starry_night"  # the others begin with its weights
+USUAL = ("style.size_px=512", f"start_from={FIRST}")
+MORE = {FIRST: ("style.size_px=640", "style.blur_px=0.7")}  # a grainy reproduction
 PAINTINGS = {
     "starry_night": "starry_night.jpg",
     "the_scream": "the_scream.jpg",
@@ -36,7 +38,6 @@ PAINTINGS = {
 }
 LICENCE = "painting in the public domain; weights MIT"
 WORK = Path("outputs/shipped")
-CHECKPOINTS = Path("checkpoints")
 # Evaluations from noise: a whole curve at 256², and at 512² until the pass is reached.
 EVALUATIONS = {
     256: ("data.num_val=4", "evaluations=300"),
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in options.names or PAINTINGS:
         painting = f"style.image={options.paintings / PAINTINGS[name]}"
         photos = ["data=coco", f"data.root={options.photos}"]
-        train(name, painting, *photos, *MORE.get(name, (SIZE,)), f"budget={options.budget}")
+        train(name, painting, *photos, *MORE.get(name, USUAL), f"budget={options.budget}")
         for size_px, more in EVALUATIONS.items():
             evaluate(name, size_px, painting, *photos, *more)
         print(f"{publish(name)}")

@@ -166,6 +166,15 @@ def test_an_interrupted_run_resumes_bit_for_bit(train, tmp_path, monkeypatch):
     assert load_generator(rest)[1]["metrics"]["photos seen"] == 12
 
 
+def test_training_starts_from_the_weights_of_another_generator(train, tmp_path):
+    still = ["optimizer=adam", "optimizer.lr=0", "trainer.max_steps=1"]
+    assert train("trainer.max_steps=2", "seed=1", "hydra.run.dir=first")[0] == 0
+    first, second = (tmp_path / f"{run}/starry_night.safetensors" for run in ("first", "second"))
+    assert train(*still, f"start_from={first}", "hydra.run.dir=second")[0] == 0
+    assert_equal(weights(first), weights(second))
+    assert "start_from: starry_night.safetensors" in load_generator(second)[1]["recipe"]
+
+
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     train, tmp_path, monkeypatch
 ):
@@ -239,6 +248,11 @@ def test_a_full_disk_is_told_plainly_and_loses_nothing(train, tmp_path, monkeypa
         (["style=starry_night", "data=folder", "data.root=broken"], ["broken"]),
         (["style=starry_night", "budget=soon"], ["soon", "10m"]),
         (["style=starry_night", "resume=nowhere"], ["resume=nowhere"]),
+        (["style=starry_night", "start_from=monet"], ["monet", "shipped are"]),
+        (
+            ["style=starry_night", "start_from=starry_night", "generator.norm=batch"],
+            ["start_from must be built", "batch", "start_from=null"],
+        ),
         (["style=starry_night", "+loss.content_layers.relu9_9=1"], ["relu9_9", "relu3_3"]),
         (["style=starry_night", "loss_network.weights=absent.pth"], ["absent.pth", "original"]),
         (["style=starry_night", "data.batch_size=0"], ["batch_size"]),

@@ -78,6 +78,21 @@ class StyleTransferModule(pl.LightningModule):
         by_steps = self.global_step / self.trainer.max_steps if self.trainer.max_steps > 0 else 0
         return min(1.0, max(by_steps, self.budget_progress))
 
+    def start_from(self, generator: nn.Module) -> None:
+        """Begin with the weights of another generator, whatever style it was trained on.
+
+        Raises:
+            InputError: it is built otherwise.
+        """
+        theirs, ours = describe_generator(generator), describe_generator(self.generator)
+        if theirs != ours:
+            raise InputError(
+                f"start_from must be built as what is trained: it is {theirs}, not {ours}. "
+                "Take another, or start_from=null"
+            )
+        for begun in (self.generator, self.average.module):
+            begun.load_state_dict(generator.state_dict())
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.make_optimizer(self.generator.parameters())
 

@@ -16,6 +16,7 @@ from allaprima.entrypoints.configuration import register_resolvers, run_or_expla
 from allaprima.errors import InputError
 from allaprima.images import RESIZE_FILTER
 from allaprima.resources import resource_dir
+from allaprima.weights import find_generator, load_generator
 
 
 def main() -> None:
@@ -46,6 +47,8 @@ def train(cfg: DictConfig) -> None:
 
     run: Any = instantiate(cfg.run, _convert_="all")
     module, data, trainer = run["module"], run["data"], run["trainer"]
+    if cfg.start_from is not None:
+        module.start_from(load_generator(find_generator(cfg.start_from))[0])
     module.rehearse(data.crop_px)
     style: Any = OmegaConf.to_container(cfg.style, resolve=True)
     module.record = {
@@ -98,6 +101,7 @@ def recipe(cfg: DictConfig) -> str:
     chosen["data"]["photos"] = HydraConfig.get().runtime.choices["data"]
     chosen["trainer"] = {key: cfg.trainer[key] for key in ("max_steps", "precision")}
     chosen |= {"resize": RESIZE_FILTER, "budget": cfg.budget, "seed": cfg.seed}
+    chosen["start_from"] = cfg.start_from and Path(cfg.start_from).name
     return OmegaConf.to_yaml(chosen)
 
 
