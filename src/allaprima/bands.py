@@ -66,11 +66,21 @@ class Stage:
     done: int = 0  # rows, as run_layer counts them
 
     def advance(
-        self, painter: Painter, norm: Norm, photo_size: tuple[int, int], moments: np.ndarray | None
+        self,
+        painter: Painter,
+        norm: Norm,
+        photo_size: tuple[int, int],
+        moments: np.ndarray | None = None,
+        until: int | None = None,
     ) -> Norm | None:
-        """Write what can be written from the rows that there are; the norm, if any was."""
+        """Write what can be written from the rows that there are; the norm, if any was.
+
+        Args:
+            until: no row from there on, as run_layer counts them.
+        """
         read = [self.x] if self.shortcut is None else [self.x, self.shortcut]
         end = self._reach(min(rows.bottom for rows in read), photo_size[0])
+        end = end if until is None else min(end, until)
         if end <= self.done:
             return None
         doubles = self.layer.function == "paint_upsampled"
@@ -124,6 +134,7 @@ class Chain:
         norms: of what each layer reads, from the photo on.
         photo_size: height and width.
         moments: of the last layer's output; its pixels are added.
+        counted: only those of these rows of the photo, multiples of 4.
     """
 
     painter: Painter
@@ -132,6 +143,7 @@ class Chain:
     norms: Sequence[Norm]
     photo_size: tuple[int, int]
     moments: np.ndarray | None = None
+    counted: tuple[int, int] | None = None
     stages: list[Stage] = field(init=False)
     norm: Norm | None = None  # of the last layer, by the moments so far
 
@@ -164,12 +176,18 @@ class Chain:
             feed: brings x (and the shortcut) down to a row.
             drain: may take rows of y (and sums); all are dropped then.
         """
+        *inner, last = self.stages
+        given = self.painter, self.norms[self.stop - 1], self.photo_size
+        height, _ = self._padded(0)
+        num_rows = last_row(last.layer, last.size[0], self.photo_size[0])
+        begin, end = (row * num_rows // height for row in self.counted or (0, height))
         for top in range(0, self.x.height, step):
             feed(min(self.x.height, top + step))
-            for number, stage in enumerate(self.stages, self.first):
-                moments = self.moments if number == self.stop - 1 else None
-                norm = stage.advance(self.painter, self.norms[number], self.photo_size, moments)
-                self.norm = norm or self.norm
+            for stage, norm in zip(inner, self.norms[self.first :], strict=False):
+                stage.advance(self.painter, norm, self.photo_size)
+            last.advance(*given, until=begin)
+            self.norm = last.advance(*given, self.moments, until=end) or self.norm
+            last.advance(*given)
             drain()
             for rows in (self.y, self.sums):
                 if rows is not None:
