@@ -1,5 +1,6 @@
 import errno
 import tempfile
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_rows_at_the_ends_of_a_strip_are_seen_but_not_counted(monkeypatch):
 def test_strips_are_a_part_of_the_photo_all_over_it(height):
     parts = strips(height)
     assert all(0 <= top < bottom <= height and top % 4 == 0 for top, bottom, _ in parts)
-    assert all(a.bottom <= b.top for a, b in zip(parts, parts[1:], strict=False))
+    assert all(a.bottom <= b.top for a, b in pairwise(parts))
     counted = [row for top, bottom, m in parts for row in range(top + m, bottom - m)]
     if height < 128:
         assert counted == list(range(height))

@@ -60,6 +60,7 @@ class TorchPainter:
         self.device, self.precision = device, precision
         self.tile, self.progress = tile, progress
         self.takes_photos = getattr(generator, "photo", True)
+        self.min_size_px = getattr(generator, "min_size_px", 1)
         self.can_tile = can_tile(generator)
         if tile in ("exact", "fast") and not self.can_tile:
             raise InputError(

@@ -34,7 +34,7 @@ class OnnxPainter:
         self._session = _open(self.path, threads)
         self.metadata = _read_metadata(self.path, self._session)
         self._pixels = _read_pixels(self.path, self._session)
-        self._min_size_px: int = self.metadata["min_size_px"]
+        self.min_size_px: int = self.metadata["min_size_px"]
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
         """Paint RGB (H, W, 3) float32 in [0,1]: the same, larger for super-resolution.
@@ -43,9 +43,9 @@ class OnnxPainter:
             InputError: smaller than the generator takes, or more than the memory holds.
         """
         height, width = rgb.shape[:2]
-        if min(height, width) < self._min_size_px:
+        if min(height, width) < self.min_size_px:
             raise InputError(
-                f"photo of {width}×{height} px; each side must be ≥ {self._min_size_px} px"
+                f"photo of {width}×{height} px; each side must be ≥ {self.min_size_px} px"
             )
         if self._pixels == UINT8:
             return self._run(_to_uint8(rgb)).astype(np.float32) / 255

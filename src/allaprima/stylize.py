@@ -129,19 +129,28 @@ class Stylizer:
         """Paint what :func:`allaprima.images.read_picture` gives; alpha stays.
 
         Raises:
-            InputError: too small or too large for the generator, one of textures, or as
-                :meth:`Controls.paint`.
+            InputError: as :meth:`one_pass` and :meth:`Controls.paint`.
         """
         return controls.paint(picture, self.one_pass, takes_bytes=True)
 
     def one_pass(self, rgb: np.ndarray) -> np.ndarray:
         """The generator alone: (H, W, 3) float32 in [0,1] or uint8 to the same, or to float32.
 
+        A photo with a side shorter than the generator takes is reflected to that length, and its
+        painting cropped.
+
         Raises:
-            InputError: too small or too large for the generator, or one of textures.
+            InputError: too large for the memory, or a generator of textures.
         """
+        height, width = rgb.shape[:2]
         with self._painter() as painter:
-            return painter(rgb if getattr(painter, "takes_bytes", False) else to_float(rgb))
+            least = getattr(painter, "min_size_px", 1)
+            if min(height, width) < least:
+                more = [(0, max(0, least - side)) for side in (height, width)]
+                rgb = np.pad(rgb, [*more, (0, 0)], "reflect")
+            painted = painter(rgb if getattr(painter, "takes_bytes", False) else to_float(rgb))
+        factor = len(painted) // len(rgb)  # of super-resolution
+        return painted[: factor * height, : factor * width]
 
     def texture(self, width: int, height: int) -> Picture:
         """Paint a texture of that size in pixels.

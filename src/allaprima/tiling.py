@@ -10,7 +10,7 @@ from allaprima.engines import TILINGS, Progress
 from allaprima.errors import InputError
 from allaprima.images import to_float, to_uint8
 from allaprima.layers import Norm, new_moments
-from allaprima.painter import Painter, check_size, is_flat, photo_norm, working_bytes
+from allaprima.painter import MIN_SIZE_PX, Painter, check_size, is_flat, photo_norm, working_bytes
 
 BUDGET_BYTES = 1 << 30
 BAND_PX = 64
@@ -41,6 +41,7 @@ class TiledPainter:
     """
 
     takes_bytes = True
+    min_size_px = MIN_SIZE_PX
 
     def __init__(
         self,
