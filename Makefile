@@ -1,4 +1,4 @@
-# make demo: train The Starry Night for ten minutes and paint a photo.   make test: the tests.
+# make demo: train The Great Wave for ten minutes and paint photos.   make test: the tests.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,8 +12,8 @@ PHOTO := src/allaprima/assets/photos/val
 .PHONY: demo test check benchmark artefacts checkpoints gallery clean
 
 demo: $(INSTALLED)
-	$(BIN)/python scripts/train.py style=starry_night experiment=laptop budget=$(BUDGET) hydra.run.dir=$(DEMO) overwrite=true
-	$(BIN)/python scripts/stylize.py $(PHOTO) -c $(DEMO)/starry_night.safetensors -o $(DEMO)/painted --overwrite
+	$(BIN)/python scripts/train.py style=wave experiment=laptop budget=$(BUDGET) hydra.run.dir=$(DEMO) overwrite=true
+	$(BIN)/python scripts/stylize.py $(PHOTO) -c $(DEMO)/wave.safetensors -o $(DEMO)/painted --overwrite
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

@@ -62,7 +62,7 @@ RUNS = [
     Run(
         "half_hour",
         "python scripts/train.py style.image=$PAINTING data=coco data.root=$PHOTOS "
-        "experiment=laptop budget=30m",
+        "data.crop_px=192 budget=30m",
     ),
     Run("yardstick_256", evaluation("half_hour", "sizes=[256] starts=[noise] data.num_val=5")),
     Run(

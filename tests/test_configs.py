@@ -14,6 +14,7 @@ from allaprima.entrypoints.configuration import best_precision, register_resolve
 from allaprima.generators.johnson import JohnsonGenerator
 from allaprima.losses import PerceptualLoss
 from allaprima.resources import resource_dir
+from allaprima.weights import find_generator, load_generator
 
 CONFIGS = resource_dir("configs")
 CHOICES = [
@@ -88,6 +89,8 @@ def test_every_loss_takes_a_step(option):
 def test_every_training_experiment_takes_a_step(name):
     cfg = compose_train(f"experiment={name}", VGG19, "data.crop_px=64")
     generator = instantiate(cfg.generator, _convert_="all")
+    if cfg.start_from:
+        generator.load_state_dict(load_generator(find_generator(cfg.start_from))[0].state_dict())
     task, loss = instantiate(cfg.task), instantiate(cfg.loss, _convert_="all")
     photos = torch.rand(2, 3, 64, 64)
     optimizer = instantiate(cfg.optimizer)(generator.parameters())
