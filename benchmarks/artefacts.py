@@ -23,7 +23,7 @@ STRIP_PX, CONTEXT_PX = 8, 48
 PATCH_PX = 64  # of the spectrum
 SHIFT_MARGIN_PX = 40
 NOISE = 2 / 255
-SIZES = ((16, 16), (17, 31), (33, 50), (16, 4000), (999, 17))
+SIZES = ((16, 16), (17, 31), (33, 50), (1, 4000), (999, 17), (5, 7))
 
 # Bounds. The spectrum's is measured on the six paintings that the shipped generators learn from, at
 # a short side of 512 px: their highest peak is 1.32 times its surroundings at 1/4 of the sampling
