@@ -17,7 +17,7 @@ SAME = (
     "loss=johnson",
     "optimizer=adam",
     "optimizer.lr=1e-3",
-    "run.module.margin_px=0",
+    "run.module.jitter_px=0",
 )
 DEFAULT = ()
 

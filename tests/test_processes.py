@@ -37,7 +37,7 @@ def test_two_processes_take_the_step_of_one_with_twice_the_batch(tmp_path, noise
         "schedule=constant",
         "optimizer._target_=torch.optim.SGD",
         "optimizer.lr=1e-3",
-        "run.module.margin_px=0",  # drawn by each process for itself
+        "run.module.jitter_px=0",  # drawn by each process for itself
     ]
     run(tmp_path, noise_photos, *step, "data.batch_size=4", "hydra.run.dir=one")
     two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]

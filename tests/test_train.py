@@ -29,7 +29,6 @@ SMALL = [
     "data.batch_size=2",
     "data.num_val=2",
     "data.num_workers=0",
-    "run.module.margin_px=2",
     "trainer=cpu",
     "trainer.log_every_n_steps=1",
 ]

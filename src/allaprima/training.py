@@ -16,7 +16,6 @@ from allaprima.losses import PerceptualLoss
 from allaprima.tasks import Task
 from allaprima.weights import FORMAT_VERSION, describe_generator
 
-LEAST_PX = 16  # that a loss network sees
 Schedule = Callable[[int, float], float]
 
 
@@ -36,10 +35,9 @@ class StyleTransferModule(pl.LightningModule):
         average_decay: of the moving average, reached after a warm-up; 0 is no average.
         task: what the generator is given, and what is told of its output.
         record: what the finished file shall say of itself (style, recipe); plain data.
-        margin_px: the loss sees output and photos without a margin of so many to twice as many
-            pixels a side, at random in each step (jitter: Mordvintsev 2015, for single pictures).
-            Else the generator learns where the loss network pads with zeros, and paints a line
-            along the border, and the grid on which it pools, and paints that.
+        jitter_px: the loss sees output and photos from a random pixel on, up to so many to the
+            right and below, another in each step (Mordvintsev 2015, for single pictures). Else
+            the generator learns the grid on which the loss network pools, and paints it.
     """
 
     def __init__(
@@ -51,12 +49,12 @@ class StyleTransferModule(pl.LightningModule):
         average_decay: float,
         task: Task,
         record: dict[str, Any] | None = None,
-        margin_px: int = 0,
+        jitter_px: int = 0,
     ):
         super().__init__()
-        if type(margin_px) is not int or margin_px < 0:
-            raise InputError(f"run.module.margin_px={margin_px} must be a whole number from 0")
-        self.margin_px = margin_px
+        if type(jitter_px) is not int or jitter_px < 0:
+            raise InputError(f"run.module.jitter_px={jitter_px} must be a whole number from 0")
+        self.jitter_px = jitter_px
         self.generator = generator.to(memory_format=torch.channels_last)  # pyright: ignore
         self.average = AveragedModel(
             generator, multi_avg_fn=_moving_average(average_decay), use_buffers=True
@@ -106,20 +104,20 @@ class StyleTransferModule(pl.LightningModule):
 
     def training_step(self, photos: Tensor, batch_idx: int) -> Tensor:
         self.photos_seen += len(photos) * self.trainer.world_size
-        output, photos = self.cut_margin(self.generator(self.task.input(photos)), photos)
+        output, photos = self.jitter(self.generator(self.task.input(photos)), photos)
         terms = self.loss(output, self.loss.content_targets(photos))
         loss = torch.stack(list(terms.values())).sum()
         self.terms = {"loss": loss.detach(), **{k: v.detach() for k, v in terms.items()}}
         self.log_dict({f"train/{name}": value for name, value in self.terms.items()})
         return loss
 
-    def cut_margin(self, *images: Tensor) -> list[Tensor]:
-        """The same random part of all, three times ``margin_px`` smaller each way."""
-        margin = self.margin_px
-        if not margin:
+    def jitter(self, *images: Tensor) -> list[Tensor]:
+        """The same random part of all, ``jitter_px`` smaller each way."""
+        most = self.jitter_px
+        if not most:
             return list(images)
-        height, width = (side - 3 * margin for side in images[0].shape[-2:])
-        y, x = (margin + torch.randint(margin + 1, (2,))).tolist()
+        height, width = (side - most for side in images[0].shape[-2:])
+        y, x = torch.randint(most + 1, (2,)).tolist()
         return [each[..., y : y + height, x : x + width] for each in images]
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -147,14 +145,8 @@ class StyleTransferModule(pl.LightningModule):
         """Paint a black photo of that size.
 
         Raises:
-            InputError: such photos are not for this task or generator, or the two do not fit, or
-                nothing is left of them within the margin.
+            InputError: such photos are not for this task or generator, or the two do not fit.
         """
-        if self.margin_px and size_px - 3 * self.margin_px < LEAST_PX:
-            raise InputError(
-                f"data.crop_px={size_px} less three times run.module.margin_px={self.margin_px} "
-                f"must be {LEAST_PX} px or more: larger crops, or run.module.margin_px=0"
-            )
         photos = torch.zeros(1, 3, size_px, size_px)
         with torch.no_grad():
             height, width = self.painter(self.task.input(photos)).shape[-2:]
