@@ -68,7 +68,8 @@ def test_flat_images_have_no_variance(dtype, compiled):
     norm = InstanceNorm(16)
     x = torch.full((2, 16, 40, 40), 1000.0, dtype=dtype)
     y = norm(x.contiguous(memory_format=torch.channels_last))
-    assert y.abs().max() <= (0 if compiled else 0.05)
+    compiled_here = compiled and fused._is_fast_for(x)  # bfloat16 is not on every CPU
+    assert y.abs().max() <= (0 if compiled_here else 0.05)
 
 
 @pytest.mark.parametrize("norm", [InstanceNorm, nn.BatchNorm2d])
