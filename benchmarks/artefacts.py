@@ -65,6 +65,7 @@ def artefacts(
     # Instance norm brings noise to full contrast, and the style paints its motifs into it.
     yield Artefact("motifs in noisy grey", flat_field_blobs(painter, (0.5,) * 3, NOISE))
     yield Artefact("border / interior", border_factor(painter, photos), MOST_BORDER)
+    yield Artefact("frame", frame(painter, photos))
     paintings = [painter(photo) for photo in photos]
     for part in (2, 4):
         yield Artefact(f"spectral peak at 1/{part}", spectral_peak(paintings, part), MOST_PEAK)
@@ -108,6 +109,23 @@ def border_factor(painter: Painter, photos: Sequence[np.ndarray]) -> float:
             factors.append(np.log(change / inside))
     by_measure = np.reshape(factors, (-1, 2)).mean(0)
     return float(np.exp(np.abs(by_measure).max()))
+
+
+def frame(painter: Painter, photos: Sequence[np.ndarray]) -> float:
+    """How far a side's strip is off its tone, in units of the painting's deviation.
+
+    Painted as in :func:`border_factor`; the mean along each of the outermost 8 rows and columns is
+    compared with that of the same pixels with more photo around them. A line or a frame of its
+    own colour adds up, and texture does not.
+    """
+    differences, deviations = [], []
+    for photo in photos:
+        whole = painter(photo)
+        change = (painter(_cut(photo, CONTEXT_PX)) - _cut(whole, CONTEXT_PX)).mean(-1)
+        sides = (change, change[::-1], change.T, change.T[::-1])
+        differences += [np.abs(side[:STRIP_PX].mean(1)).mean() for side in sides]
+        deviations.append(whole.mean(-1).std())
+    return float(np.mean(differences) / max(np.mean(deviations), 1e-6))
 
 
 def spectral_peak(pictures: Sequence[np.ndarray], part: int) -> float:

@@ -13,6 +13,7 @@ from benchmarks.artefacts import (
     artefacts,
     border_factor,
     flat_field_blobs,
+    frame,
     noise_gain,
     out_of_gamut,
     shift_error,
@@ -42,7 +43,7 @@ def test_a_shipped_generator_is_free_of_artefacts(name):
 
 def test_a_painter_without_faults_passes(scenes):
     measured = list(artefacts(tint, scenes, np.concatenate([tint(scene) for scene in scenes])))
-    assert len(measured) == 13
+    assert len(measured) == 14
     assert [each for each in measured if not each.passes] == []
 
 
@@ -105,6 +106,19 @@ def test_a_border_is_found(scenes, fault):
 
     assert border_factor(tint, scenes) == pytest.approx(1, abs=0.01)
     assert border_factor(bordered, scenes) > bounds.MOST_BORDER
+
+
+def test_a_frame_is_its_tone_over_the_deviation(scenes):
+    def framed(rgb):
+        painted = tint(rgb) * np.float32(0.5)
+        middle = painted[8:-8, 8:-8].copy()
+        painted += np.float32(0.1)
+        painted[8:-8, 8:-8] = middle
+        return painted
+
+    deviation = np.mean([framed(scene).mean(-1).std() for scene in scenes])
+    assert frame(tint, scenes) == pytest.approx(0, abs=1e-6)
+    assert frame(framed, scenes) == pytest.approx(0.1 / deviation, rel=1e-4)
 
 
 def test_strokes_that_stay_on_a_grid_are_found(scenes):
