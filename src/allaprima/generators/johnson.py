@@ -40,6 +40,8 @@ class JohnsonGenerator(nn.Module):
         - ``padding="layers"`` reflects at every convolution; the paper ("start") reflects 40 px
           once, leaves the residual convolutions unpadded, and zero-pads the others.
         - Sizes not divisible by 4 are padded by reflection and cropped again.
+        - ``margin_px`` more are reflected along every side and cropped off the painting, with the
+          border that a network paints where it sees the end of the photo.
         - ``input="luminance"`` (colourisation, which the paper only names) reads no more than the
           photo's luminance, and keeps it exactly: the network decides hue and saturation, the
           latter within what RGB can show at that luminance.
@@ -54,6 +56,7 @@ class JohnsonGenerator(nn.Module):
         padding: "layers" or "start" (the paper's).
         input: "rgb" (the paper's) or "luminance".
         output: "tanh" (the paper's) or "linear".
+        margin_px: a multiple of 4; 0 is the paper's.
 
     Attributes:
         halo_px: how far an output pixel sees, at most; None if the photo is padded at the start.
@@ -75,6 +78,7 @@ class JohnsonGenerator(nn.Module):
         padding: str = "layers",
         input: str = "rgb",
         output: str = "tanh",
+        margin_px: int = 0,
     ):
         super().__init__()
         check_options(
@@ -84,6 +88,7 @@ class JohnsonGenerator(nn.Module):
             ("input", input, ("rgb", "luminance")),
             ("output", output, OUTPUTS),
         )
+        check_margin(margin_px)
         self.arguments = {
             "filters": list(filters),
             "num_residual_blocks": num_residual_blocks,
@@ -92,7 +97,9 @@ class JohnsonGenerator(nn.Module):
             "padding": padding,
             "input": input,
             "output": output,
+            "margin_px": margin_px,
         }
+        self.margin_px = margin_px
         self.colourizes = input == "luminance"
         self.output = output
         # Each block loses 2 px a side, at a quarter of the resolution: 8 px of the photo.
@@ -123,12 +130,14 @@ class JohnsonGenerator(nn.Module):
             raise InputError(f"photo of {width}×{height} px; each side must be ≥ 16 px")
         grey = luminance(photo) if self.colourizes else None
         x = photo if grey is None else grey.expand_as(photo)
-        margin = self.start_padding
+        margin = self.start_padding + self.margin_px
         x = reflect(x, margin, margin + -width % 4, margin, margin + -height % 4)
         x = self.down(x - 0.5)
         x = self.residual(x)
         x = self.up(x)
-        x = convolve(self.to_rgb, x)[..., :height, :width]
+        x = convolve(self.to_rgb, x)
+        top = left = self.margin_px
+        x = x[..., top : top + height, left : left + width]
         x = OUTPUTS[self.output](x.float())  # bfloat16 has too few steps near white
         return x if grey is None else with_luminance(x, grey)
 
@@ -200,6 +209,12 @@ def check_options(*options: tuple[str, Any, Collection[Any]]) -> None:
         if value not in choices:
             listed = ", ".join(map(str, choices))
             raise InputError(f"generator.{name}={value}; choose one of {listed}")
+
+
+def check_margin(margin_px: Any) -> None:
+    """Raise InputError unless it is a multiple of 4 that a photo may be padded by."""
+    if type(margin_px) is not int or not 0 <= margin_px <= 256 or margin_px % 4:
+        raise InputError(f"generator.margin_px={margin_px}; choose a multiple of 4 from 0 to 256")
 
 
 def reflect(images: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
