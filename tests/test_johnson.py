@@ -79,6 +79,25 @@ def test_an_unknown_option_names_the_choices(option):
         JohnsonGenerator(SMALL, **{option: "none"})
 
 
+@pytest.mark.parametrize("margin_px", [-4, 22, 4.5, 68, "24", None])
+def test_a_margin_off_the_grid_of_strides(margin_px):
+    with pytest.raises(InputError, match=f"generator.margin_px={margin_px}; choose one of 0, 4, 8"):
+        JohnsonGenerator(SMALL, margin_px=margin_px)
+
+
+@pytest.mark.parametrize("size", [(32, 48), (29, 43), (16, 17)])
+def test_a_margin_is_a_larger_photo_and_a_cropped_painting(size):
+    plain = JohnsonGenerator(SMALL, 2).eval()
+    generator = JohnsonGenerator(SMALL, 2, margin_px=24).eval()
+    generator.load_state_dict(plain.state_dict())
+    (height, width), photo = size, np.random.default_rng(0).random((3, *size), np.float32)
+    around = [(24, 24 + -side % 4) for side in size]
+    larger = torch.from_numpy(np.pad(photo, [(0, 0), *around], "reflect"))[None]
+    expected = plain(larger)[..., 24 : 24 + height, 24 : 24 + width]
+    painted = generator(torch.from_numpy(photo)[None])
+    torch.testing.assert_close(painted, expected, rtol=0, atol=1e-6)
+
+
 @every_option
 @pytest.mark.parametrize("colour", [0.0, 0.5, 1.0])
 def test_a_flat_photo_stays_finite(norm, upsampling, padding, colour):

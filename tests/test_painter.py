@@ -22,7 +22,8 @@ NETWORKS = [
     {"filters": (16, 16, 32), "norm": "batch"},
     {"filters": (8, 20, 24), "num_residual_blocks": 1, "output": "linear"},
     {"filters": (16, 32, 80), "num_residual_blocks": 0},
-    {"filters": (16, 32, 64), "upsampling": "nearest"},
+    {"filters": (16, 32, 64), "upsampling": "nearest", "margin_px": 4},
+    {"filters": (16, 16, 32), "num_residual_blocks": 1, "margin_px": 24},
 ]
 SIZES = [(16, 16), (61, 43), (17, 300), (132, 200)]
 
@@ -208,6 +209,7 @@ def test_more_pixels_than_memory_is_told(monkeypatch):
         {"upsampling": "transposed"},
         {"padding": "start"},
         {"input": "luminance"},
+        {"margin_px": 22},
         {"num_noise_channels": 3},
     ],
 )

@@ -12,6 +12,7 @@ from allaprima.torch_tiling import paint_in_tiles, spans
 SIZES = [(200, 167), (61, 243), (130, 33)]
 GENERATORS = {
     "instance": lambda: JohnsonGenerator((4, 6, 8), 2),
+    "margin": lambda: JohnsonGenerator((4, 6, 8), 2, margin_px=24),
     "batch": lambda: JohnsonGenerator((4, 6, 8), 2, norm="batch"),
     "nearest": lambda: JohnsonGenerator((16, 16, 16), 1, upsampling="nearest"),
     "transposed": lambda: JohnsonGenerator((4, 6, 8), 1, upsampling="transposed"),
@@ -72,7 +73,7 @@ def test_fast_is_near_and_exact_where_statistics_are_fixed(generator):
     painted = paint_in_tiles(generator, rgb, "32", False, shares.append, tile_px=64)
     error = np.sqrt(np.square(painted - expected).mean())
     has_statistics = any(isinstance(m, torch.nn.InstanceNorm2d) for m in generator.modules())
-    assert 1e-5 < error < 0.1 if has_statistics else error < 1e-6
+    assert 1e-5 < error < 0.15 if has_statistics else error < 1e-6
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     exact = []

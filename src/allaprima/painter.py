@@ -20,6 +20,7 @@ SUPPORTED = {
     "padding": ("layers",),
     "input": ("rgb",),
     "output": ("tanh", "linear"),
+    "margin_px": range(0, 65, 4),
 }
 
 
@@ -71,6 +72,7 @@ class Painter:
             low=precision == "bf16",
             threads=num_cores() if threads is None else max(1, threads),
         )
+        self.margin_px = int(arguments.get("margin_px", 0))
         self.layers = pack_generator(arguments, weights, self.engine.low)
         self._memory: list[np.ndarray] = []
         self._lock = threading.Lock()
@@ -101,12 +103,14 @@ class Painter:
             InputError: a side under 16 px, or more pixels than there is memory for.
         """
         height, width = check_size(rgb)
-        photo = np.ascontiguousarray(rgb, np.float32)
-        if is_flat(photo):
-            return np.broadcast_to(self.paint_flat(photo[0, 0]), photo.shape).copy()
+        if is_flat(rgb):
+            return np.broadcast_to(self.paint_flat(rgb[0, 0]), rgb.shape).astype(np.float32)
         try:
+            margins = (*map(self.margins, rgb.shape[:2]), (0, 0))
+            photo = np.pad(rgb, margins, "reflect") if self.margin_px else rgb
+            photo = np.ascontiguousarray(photo, np.float32)
             picture = np.empty_like(photo)
-            memory = self._take_memory(height, width)
+            memory = self._take_memory(*photo.shape[:2])
             _Pass(self, photo, picture, memory).run()
         except MemoryError as error:
             raise InputError(
@@ -115,7 +119,13 @@ class Painter:
         with self._lock:
             if not self._memory and memory.nbytes <= KEPT_BYTES:
                 self._memory.append(memory)
-        return picture
+        top = left = self.margin_px
+        return picture[top : top + height, left : left + width]
+
+    def margins(self, side_px: int) -> tuple[int, int]:
+        """How much is reflected before and after a side of a photo; none without ``margin_px``."""
+        margin = self.margin_px
+        return (margin, margin + -side_px % 4) if margin else (0, 0)
 
     def _take_memory(self, height: int, width: int) -> np.ndarray:
         """Working memory for a photo of that size: what an earlier call left, if it is enough."""
@@ -239,6 +249,7 @@ def photo_norm(painter: Painter, photo: np.ndarray) -> Norm:
 
 def working_bytes(painter: Painter, height: int, width: int) -> int:
     """What painting a photo at once takes: between layers, and photo and picture as float32."""
+    height, width = (side + sum(painter.margins(side)) for side in (height, width))
     regions = _regions(painter.layers, height, width, painter.engine.item)
     return sum(regions) + 24 * height * width
 

@@ -94,11 +94,14 @@ class _Banded:
         self.up = self.num_layers - 3
         self.norms = [photo_norm(self.painter, photo)]
         self.work = self.done = 0.0
-        self.all = Strip(0, len(photo))
+        above, self.columns = map(self.painter.margins, photo.shape[:2])
+        self.rows = np.pad(np.arange(len(photo)), above, "reflect")  # of the photo, as painted
+        self.width = photo.shape[1] + sum(self.columns)
+        self.all = Strip(0, len(self.rows))
         self.exact = tiled.tiling != "fast"
         self.convolution = self.sums = _Store(0, True)
         if self.painter.engine.instance:
-            height, width = (-(-side // 4) for side in photo.shape[:2])
+            height, width = (-(-side // 4) for side in (len(self.rows), self.width))
             size = height * width * self.painter.layers[2].cout * self.painter.engine.item
             in_memory = 2 * size <= tiled.budget_bytes
             self.convolution, self.sums = _Store(size, in_memory), _Store(size, in_memory)
@@ -112,9 +115,7 @@ class _Banded:
             return picture
         passes = [(self._start(i), i + 1, self._parts(i)) for i in range(self.num_layers - 1)]
         self.work = self._cost(self.up, self.num_layers) + sum(
-            self._cost(first, stop)
-            * sum(part.bottom - part.top for part in parts)
-            / len(self.photo)
+            self._cost(first, stop) * sum(part.bottom - part.top for part in parts) / len(self.rows)
             for first, stop, parts in passes
         )
         for first, stop, parts in passes:
@@ -130,7 +131,7 @@ class _Banded:
     def _parts(self, index: int) -> list[Strip]:
         """Rows of the photo from which a layer's statistics are gathered."""
         in_between = 2 <= index < self.up
-        return [self.all] if self.exact or in_between else strips(len(self.photo))
+        return [self.all] if self.exact or in_between else strips(len(self.rows))
 
     def _start(self, index: int) -> int:
         """Where to begin, to gather a layer's statistics: the last layer whose input is kept."""
@@ -156,11 +157,11 @@ class _Banded:
             strip: of the photo, all by default; it is taken for a photo of its own.
         """
         top, bottom, margin = strip or self.all
-        size = bottom - top, self.photo.shape[1]
+        size = bottom - top, self.width
         counted = (margin, size[0] - margin) if margin else None
         chain = Chain(self.painter, first, stop, self.norms, size, moments, counted)
         kept = 3 <= stop <= self.up
-        share = self._cost(first, stop) * size[0] / len(self.photo) / chain.x.height
+        share = self._cost(first, stop) * size[0] / len(self.rows) / chain.x.height
 
         def feed(bottom: int) -> None:
             self.done += share * (bottom - chain.x.bottom)
@@ -171,8 +172,9 @@ class _Banded:
                 each.make_room(bottom)
                 to = each.view(each.bottom, bottom)
                 if first == 0:
-                    photo = self.photo[top + each.bottom : top + bottom]
-                    to.view(np.float32).reshape(photo.shape)[...] = to_float(photo)
+                    photo = self.photo[self.rows[top + each.bottom : top + bottom]]
+                    rows = to.view(np.float32).reshape(len(photo), self.width, 3)
+                    rows[...] = np.pad(to_float(photo), ((0, 0), self.columns, (0, 0)), "reflect")
                 else:
                     store.read((top // 4 + each.bottom) * each.row_bytes, to)
                 each.bottom = bottom
@@ -180,8 +182,11 @@ class _Banded:
         def drain() -> None:
             y = chain.y
             if picture is not None:
-                part = picture[y.top : y.bottom]
-                painted = y.view(y.top, y.bottom).view(np.float32).reshape(part.shape)
+                margin = self.painter.margin_px
+                top, bottom = np.clip((y.top, y.bottom), margin, margin + len(picture))
+                painted = y.view(top, bottom).view(np.float32).reshape(-1, self.width, 3)
+                painted = painted[:, margin : margin + picture.shape[1]]
+                part = picture[top - margin : bottom - margin]
                 part[...] = to_uint8(painted) if part.dtype == np.uint8 else painted
             elif kept:
                 for each, store in ((y, self.convolution), (chain.sums, self.sums)):

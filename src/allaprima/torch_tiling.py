@@ -132,6 +132,20 @@ class _Tiling:
     num_done: int = 0
 
     def paint(self) -> np.ndarray:
+        """With a generator's margin around the photo, it is a photo of a generator without."""
+        margin = getattr(self.generator, "margin_px", 0)
+        if not margin:
+            return self._paint()
+        height, width = self.rgb.shape[:2]
+        around = [(margin, margin + -side % 4) for side in (height, width)]
+        self.rgb = np.pad(self.rgb, [*around, (0, 0)], "reflect")
+        self.generator.margin_px = 0
+        try:
+            return self._paint()[margin : margin + height, margin : margin + width]
+        finally:
+            self.generator.margin_px = margin
+
+    def _paint(self) -> np.ndarray:
         generator = self.generator
         height, width = self.rgb.shape[:2]
         if hasattr(generator, "draw_noise"):

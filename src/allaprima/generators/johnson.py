@@ -17,6 +17,7 @@ NORMS = {
     "batch": nn.BatchNorm2d,
 }
 UPSAMPLINGS = ("smooth", "nearest", "transposed")
+MARGINS_PX = range(0, 65, 4)  # the steps keep the photo on the grid of strides
 OUTPUTS = {
     "tanh": lambda x: 0.5 + 0.5 * torch.tanh(x),
     "linear": lambda x: (0.5 + x).clamp(0, 1),
@@ -56,7 +57,7 @@ class JohnsonGenerator(nn.Module):
         padding: "layers" or "start" (the paper's).
         input: "rgb" (the paper's) or "luminance".
         output: "tanh" (the paper's) or "linear".
-        margin_px: a multiple of 4; 0 is the paper's.
+        margin_px: a multiple of 4 up to 64; 0 is the paper's.
 
     Attributes:
         halo_px: how far an output pixel sees, at most; None if the photo is padded at the start.
@@ -87,8 +88,8 @@ class JohnsonGenerator(nn.Module):
             ("padding", padding, ("layers", "start")),
             ("input", input, ("rgb", "luminance")),
             ("output", output, OUTPUTS),
+            ("margin_px", margin_px, MARGINS_PX),
         )
-        check_margin(margin_px)
         self.arguments = {
             "filters": list(filters),
             "num_residual_blocks": num_residual_blocks,
@@ -99,7 +100,7 @@ class JohnsonGenerator(nn.Module):
             "output": output,
             "margin_px": margin_px,
         }
-        self.margin_px = margin_px
+        self.margin_px = int(margin_px)
         self.colourizes = input == "luminance"
         self.output = output
         # Each block loses 2 px a side, at a quarter of the resolution: 8 px of the photo.
@@ -209,12 +210,6 @@ def check_options(*options: tuple[str, Any, Collection[Any]]) -> None:
         if value not in choices:
             listed = ", ".join(map(str, choices))
             raise InputError(f"generator.{name}={value}; choose one of {listed}")
-
-
-def check_margin(margin_px: Any) -> None:
-    """Raise InputError unless it is a multiple of 4 that a photo may be padded by."""
-    if type(margin_px) is not int or not 0 <= margin_px <= 256 or margin_px % 4:
-        raise InputError(f"generator.margin_px={margin_px}; choose a multiple of 4 from 0 to 256")
 
 
 def reflect(images: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
