@@ -31,7 +31,8 @@ def layer_gmac(network: nn.Module, height: int, width: int) -> list[float]:
 def generator_gmac(arguments: dict, height: int, width: int) -> list[float]:
     """The same of a :class:`JohnsonGenerator` of these arguments."""
     filters, num_blocks = arguments["filters"], arguments["num_residual_blocks"]
-    return layer_gmac(PlainGenerator(filters, num_blocks), height, width)
+    around = 2 * arguments.get("margin_px", 0)
+    return layer_gmac(PlainGenerator(filters, num_blocks), height + around, width + around)
 
 
 def vgg_gmac(architecture: str, deepest: str, height: int, width: int) -> float:

@@ -13,6 +13,7 @@ from allaprima.resources import resource_dir
 # Johnson 2016's networks and losses with instance norm, as benchmarks/baseline.py has them.
 SAME = (
     "generator=johnson_full",
+    "generator.margin_px=0",
     "loss_network=vgg16",
     "loss=johnson",
     "optimizer=adam",

@@ -44,9 +44,6 @@ def photos() -> list[np.ndarray]:
 def main(files: Sequence[str]) -> int:
     """Print the table; the exit status."""
     generators = [Path(file) for file in files] or list(list_generators().values())
-    if not generators:
-        print("No generator is shipped yet; name files: python -m benchmarks.show_artefacts FILE")
-        return 0
     measured = [artefacts_of(generator) for generator in generators]
     table = Table("artefact", "at most", *(generator.stem for generator in generators))
     names = dict.fromkeys(each.name for column in measured for each in column)

@@ -17,7 +17,6 @@ from typing import Any
 
 from allaprima.images import read_picture, resize, write_picture
 from allaprima.resources import resource_dir
-from allaprima.weights import list_generators, save_generator
 
 sys.path.insert(0, str(Path(__file__).parent))
 from figures import Goal, Row, Section, interleave
@@ -54,11 +53,11 @@ def start_up_figures(quick: bool = False) -> dict[str, Any]:
 
 def _commands(folder: Path) -> dict[str, Callable[[], None]]:
     demo = next((resource_dir("assets") / "photos/val").glob("castle*.jpg"))
-    photo, generator = folder / "photo.jpg", default_generator(folder)
+    photo = folder / "photo.jpg"
     write_picture(photo, resize(read_picture(demo).rgb, HEIGHT, WIDTH))
     script = [sys.executable, str(ROOT / "scripts/stylize.py")]
     size = str(WORKING_PX)
-    ours = [*script, str(photo), "-c", str(generator), "--size", size, "--overwrite"]
+    ours = [*script, str(photo), "-c", "starry_night", "--size", size, "--overwrite"]
     commands = {
         HELP: [*script, "--help"],
         OURS: [*ours, "--device", "cpu", "-o", str(folder / "ours.jpg")],
@@ -68,18 +67,6 @@ def _commands(folder: Path) -> dict[str, Callable[[], None]]:
         theirs = [peer, str(photo), "--style", "7", "--max-size", size, "--device", "cpu"]
         commands[PEER] = [*theirs, "-o", str(folder / "theirs.jpg")]
     return {name: lambda command=command: _run(command) for name, command in commands.items()}
-
-
-def default_generator(folder: Path) -> Path:
-    """A shipped generator, or where none is shipped, one of the default size, untrained."""
-    shipped = list_generators()
-    if shipped:
-        return next(iter(shipped.values()))
-    from allaprima.generators.johnson import JohnsonGenerator
-
-    file = folder / "untrained.safetensors"
-    save_generator(file, JohnsonGenerator((16, 32, 64)), {}, overwrite=True)
-    return file
 
 
 def _run(command: list[str]) -> None:

@@ -5,7 +5,6 @@ one before, bent by the true motion. The error is the RMS of what differs: 0 is 
 to the scene. Beside it stands the detail that is kept, for blur would lower the error as well.
 """
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -19,6 +18,7 @@ from allaprima.images import read_picture, to_uint8
 from allaprima.motion import sample_at
 from allaprima.resources import resource_dir
 from allaprima.steady import Steadied
+from allaprima.stylize import Stylizer
 from benchmarks.figures import Goal, Row, Section
 
 CELL_PX = 8  # of the mesh by which a frame is bent
@@ -51,9 +51,9 @@ def steadiness_figures(quick: bool = False, painter: Painter | None = None) -> d
 
     Args:
         quick: one photo and few frames.
-        painter: what paints; without one, :func:`default_painter`.
+        painter: what paints; without one, The Starry Night.
     """
-    painter = painter or default_painter()
+    painter = painter or Stylizer("starry_night").one_pass
     size, num_frames, num_photos = (320, 240), 6 if quick else 12, 1 if quick else 3
     photos = sorted((resource_dir("assets") / "photos" / "val").glob("*.jpg"))[:num_photos]
     measured: dict[str, dict[str, float]] = {}
@@ -178,19 +178,3 @@ def _error(clips: list[list[np.ndarray]], camera: Camera) -> float:
     height, width = clips[0][0].shape[:2]
     flow = true_flow(camera, (width, height))
     return float(np.sqrt(np.mean([warping_error(clip[1:], flow) ** 2 for clip in clips])))
-
-
-def default_painter() -> Painter:
-    """A shipped generator, or the newest of a style that lies under outputs/.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    from allaprima.stylize import Stylizer
-    from allaprima.weights import list_generators
-
-    styles = Path("outputs").glob("*/starry_night.safetensors")
-    files = [*list_generators().values(), *sorted(styles, key=os.path.getmtime, reverse=True)]
-    if not files:
-        raise FileNotFoundError("no generator is shipped or lies under outputs/; train one")
-    return Stylizer(files[0]).one_pass

@@ -10,9 +10,10 @@ import numpy as np
 
 from allaprima.images import to_uint8
 from allaprima.resources import resource_dir
+from allaprima.stylize import Stylizer
 from allaprima.video import VideoReport, paint_video
 from benchmarks.figures import Row, Section
-from benchmarks.steadiness import Camera, Painter, default_painter, film
+from benchmarks.steadiness import Camera, Painter, film
 
 SIZES = ((640, 360), (1280, 720))
 RATE = 25
@@ -23,9 +24,9 @@ def video_figures(quick: bool = False, painter: Painter | None = None) -> dict[s
 
     Args:
         quick: a few frames, the smaller size alone.
-        painter: what paints; without one, :func:`benchmarks.steadiness.default_painter`.
+        painter: what paints; without one, The Starry Night.
     """
-    painter = painter or default_painter()
+    painter = painter or Stylizer("starry_night").one_pass
     section = Section("video", "Video, from file to file (H.264, sound copied)", baseline="")
     shares: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:

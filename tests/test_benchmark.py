@@ -19,6 +19,7 @@ from benchmarks import sections as sections_module
 from benchmarks.arithmetic import generator_gmac, layer_gmac, step_gmac, vgg_gmac
 from benchmarks.baseline import PlainGenerator, PlainLoss, PlainStep
 from benchmarks.figures import Goal, Row, Section
+from benchmarks.painting import AS_SHIPPED, DEFAULT, OURS, arguments_of
 from benchmarks.performance_page import page
 from benchmarks.racers import Schedule, fresh_caches
 from benchmarks.recipes import SAME, compose_recipe
@@ -366,3 +367,12 @@ def test_caches_are_fresh_and_the_old_ones_come_back(monkeypatch):
         assert os.environ["XDG_CACHE_HOME"] == os.environ["TORCHINDUCTOR_CACHE_DIR"] == folder
     assert os.environ["XDG_CACHE_HOME"] == "before"
     assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+
+
+def test_the_painter_under_measurement_is_the_default_generator():
+    generator = dict(compose_recipe().generator)
+    measured = arguments_of(DEFAULT, OURS["32"] + AS_SHIPPED)
+    assert {name: generator.get(name, 5) for name in measured} == measured
+    assert "margin_px" not in arguments_of(DEFAULT, OURS["32"])
+    with_margin, larger = {**measured, "margin_px": 24}, {**measured, "margin_px": 0}
+    assert generator_gmac(with_margin, 64, 80) == generator_gmac(larger, 112, 128)
