@@ -18,7 +18,7 @@ from allaprima.losses import (
     squared_error,
     total_variation,
 )
-from allaprima.variation import grid_variation
+from allaprima.variation import fine_power, grid_variation
 
 CHANNELS_LAST = torch.channels_last
 LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, CHANNELS_LAST])
@@ -546,14 +546,18 @@ def test_a_grid_is_measured_by_its_power_wherever_it_starts():
     """A wave of amplitude a has the power a²/2; strokes keep no step with the grid."""
     y, x = torch.meshgrid(torch.arange(99.0), torch.arange(102.0), indexing="ij")
     strokes = 0.5 + 0.3 * torch.sin(x / 3.3 + y / 9) * torch.cos(y / 5 - x / 14)
-    assert grid_variation(strokes.expand(1, 3, 99, 102)) < 1e-4
+    assert grid_variation(strokes.expand(1, 3, 99, 102)) < 2e-6
+    slope = (x / 204 + y / 198).expand(1, 3, -1, -1)
+    assert grid_variation(slope) < 1e-12
+    assert fine_power(slope) < 1e-4
     for down, right in ((1, 0), (0, 1), (1, 1), (1, 2), (2, 1)):
         for start in (0, 1, 2):
             wave = 0.1 * torch.sin(2 * torch.pi * (down * y + right * x + start + 0.5) / 4)
             images = torch.stack([(0.5 + wave).expand(3, -1, -1), torch.full((3, 99, 102), 0.5)])
             power = 0.005 if 2 not in (down, right) else float(wave.square().mean())
-            found = grid_variation(images)
-            torch.testing.assert_close(found, torch.tensor([power, 0.0]), atol=2e-5, rtol=0.02)
+            expected = torch.tensor([power, 0.0])
+            for found in (grid_variation(images), fine_power(images)):
+                torch.testing.assert_close(found, expected, atol=2e-5, rtol=0.02)
 
 
 def test_the_grid_is_a_term_of_the_loss(vgg19, style):
@@ -561,11 +565,14 @@ def test_the_grid_is_a_term_of_the_loss(vgg19, style):
     loss = PerceptualLoss(vgg19, style, {}, STYLE, grid_weight=7.0)
     for each in (loss, loss.for_style(style)):
         terms = each(stylized, {})
-        torch.testing.assert_close(terms["grid"], 7 * grid_variation(stylized).mean())
+        share = grid_variation(stylized) / fine_power(style[None])
+        torch.testing.assert_close(terms["grid"], 7 * share.mean())
     terms["grid"].backward()
     assert stylized.grad.abs().max() > 0
-    alone = PerceptualLoss(vgg19, None, {}, {}, grid_weight=1.0)
+    alone = PerceptualLoss(vgg19, style, {}, {}, grid_weight=1.0)
     assert list(alone(picture(size=8), {})) == ["grid"]
+    with pytest.raises(InputError, match=r"loss\.grid_weight=1\.0 needs a style image"):
+        PerceptualLoss(vgg19, None, {}, {}, grid_weight=1.0)
 
 
 def test_a_picture_at_half_the_size_is_compared_with_the_painting_at_half(vgg19, style):

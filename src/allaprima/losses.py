@@ -22,7 +22,7 @@ from allaprima.errors import InputError
 from allaprima.gram import at_least_float32, gram_matrix
 from allaprima.layer_weights import check_pairs, split_pair
 from allaprima.loss_network import LossNetwork
-from allaprima.variation import grid_variation, total_variation
+from allaprima.variation import fine_power, grid_variation, total_variation
 
 __all__ = [
     "PerceptualLoss",
@@ -55,7 +55,8 @@ class PerceptualLoss(nn.Module):
             the deeper first. Style weights may be negative beside positive ones
             (:func:`allaprima.layer_weights.difference_chain`).
         content_weight, style_weight, total_variation_weight: of the three parts.
-        grid_weight: of :func:`allaprima.variation.grid_variation`, of our own.
+        grid_weight: of :func:`allaprima.variation.grid_variation`, of our own, as a share of the
+            style image's fine power: beside little fine detail, a small grid shows.
         gram: (B, C, H, W) -> (B, C, C), and with ``other`` for pairs of layers.
         content_error, style_error: (value, target) -> (B,).
         variation: (B, 3, H, W) -> (B,).
@@ -124,6 +125,7 @@ class PerceptualLoss(nn.Module):
         self.content_unit: Literal["one", "style"] = content_unit
         self.blend = _normalized(blend, len(self.styles))
         self.content_units = self._measure_content_units()
+        self.grid_unit = self._measure_grid_unit() if grid_weight else 1.0
         if self.style_layers:
             self._keep_targets()
 
@@ -174,6 +176,15 @@ class PerceptualLoss(nn.Module):
             for layer in units:
                 units[layer] += share * at_least_float32(activations[layer]).square().mean().item()
         return {layer: max(unit, 1e-8) for layer, unit in units.items()}
+
+    def _measure_grid_unit(self) -> float:
+        """What the variation in step with the grid is divided by."""
+        if not self.styles:
+            raise InputError(
+                f"loss.grid_weight={self.grid_weight} needs a style image; without one, set it to 0"
+            )
+        shares = zip(self.blend, self.styles, strict=True)
+        return max(sum(share * fine_power(style[None]).item() for share, style in shares), 1e-6)
 
     @torch.no_grad()
     def _keep_targets(self) -> None:
@@ -236,7 +247,7 @@ class PerceptualLoss(nn.Module):
             variation = self.variation(stylized).mean()
             terms["total_variation"] = self.total_variation_weight * variation
         if self.grid_weight:
-            terms["grid"] = self.grid_weight * grid_variation(stylized).mean()
+            terms["grid"] = self.grid_weight * grid_variation(stylized).mean() / self.grid_unit
         return terms
 
 

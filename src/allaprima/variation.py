@@ -44,18 +44,35 @@ def grid_variation(images: Tensor, period_px: int = 4, window: int = 12) -> Tens
     """How much of a picture repeats in step with a grid: (B, 3, H, W) -> (B,).
 
     A generator that shrinks and enlarges four times can paint fine grain only by a pattern that
-    repeats every 4 px. Here is its power: in each window, the mean of the pixels at each of the
-    16 places of a cell; the variance of these means. Strokes, which keep no step, average out.
+    repeats every 4 px. Here is its power: in each window, the mean of the fine detail at each of
+    the 16 places of a cell; the variance of these means. Strokes, which keep no step, average out.
 
     Args:
+        images: at least 7 px a side.
         period_px: of the grid.
         window: of cells, each way; fewer in small images.
     """
-    height, width = (side // period_px * period_px for side in images.shape[-2:])
-    x = at_least_float32(images[..., :height, :width])
-    batch, channels = x.shape[:2]
-    places = F.pixel_unshuffle(x.flatten(0, 1)[:, None], period_px)
+    detail = _fine_detail(images, period_px)
+    height, width = (side // period_px * period_px for side in detail.shape[-2:])
+    detail = detail[..., :height, :width]
+    batch, channels = detail.shape[:2]
+    places = F.pixel_unshuffle(detail.flatten(0, 1)[:, None], period_px)
     sides = [min(window, side) for side in places.shape[-2:]]
     means = F.avg_pool2d(places, sides)
     variance = means.var(1, correction=0)
     return variance.view(batch, channels, -1).mean((1, 2))
+
+
+def fine_power(images: Tensor, period_px: int = 4) -> Tensor:
+    """Mean square of what is finer than a cell: (B, 3, H, W) -> (B,); a grid is part of it."""
+    return _fine_detail(images, period_px).square().mean((1, 2, 3))
+
+
+def _fine_detail(images: Tensor, period_px: int) -> Tensor:
+    """Less the mean of the cell around each pixel, which is blind to a grid; slopes vanish."""
+    x = at_least_float32(images)
+    before = period_px // 2
+    after = period_px - 1 - before
+    height, width = x.shape[-2:]
+    middle = x[..., before : height - after, before : width - after]
+    return middle - F.avg_pool2d(x, period_px, stride=1)
