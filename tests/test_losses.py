@@ -560,19 +560,23 @@ def test_a_grid_is_measured_by_its_power_wherever_it_starts():
                 torch.testing.assert_close(found, expected, atol=2e-5, rtol=0.02)
 
 
-def test_the_grid_is_a_term_of_the_loss(vgg19, style):
+@pytest.mark.parametrize("unit", ["one", "style"])
+def test_the_grid_is_a_term_of_the_loss(vgg19, style, unit):
     stylized = picture(seed=3).requires_grad_()
-    loss = PerceptualLoss(vgg19, style, {}, STYLE, grid_weight=7.0)
+    loss = PerceptualLoss(vgg19, style, {}, STYLE, grid_weight=7.0, grid_unit=unit)
+    divisor = fine_power(style[None]) if unit == "style" else 1
     for each in (loss, loss.for_style(style)):
         terms = each(stylized, {})
-        share = grid_variation(stylized) / fine_power(style[None])
-        torch.testing.assert_close(terms["grid"], 7 * share.mean())
+        torch.testing.assert_close(terms["grid"], (7 * grid_variation(stylized) / divisor).mean())
     terms["grid"].backward()
     assert stylized.grad.abs().max() > 0
-    alone = PerceptualLoss(vgg19, style, {}, {}, grid_weight=1.0)
+
+
+def test_the_grid_alone(vgg19):
+    alone = PerceptualLoss(vgg19, None, {}, {}, grid_weight=1.0)
     assert list(alone(picture(size=8), {})) == ["grid"]
-    with pytest.raises(InputError, match=r"loss\.grid_weight=1\.0 needs a style image"):
-        PerceptualLoss(vgg19, None, {}, {}, grid_weight=1.0)
+    with pytest.raises(InputError, match=r"loss\.grid_unit=style with 0 style images"):
+        PerceptualLoss(vgg19, None, {}, {}, grid_weight=1.0, grid_unit="style")
 
 
 def test_a_picture_at_half_the_size_is_compared_with_the_painting_at_half(vgg19, style):

@@ -35,6 +35,7 @@ __all__ = [
     "total_variation",
 ]
 
+Unit = Literal["one", "style"]
 Error = Callable[[Tensor, Tensor], Tensor]  # (value, target), one batch each -> (B,)
 
 
@@ -55,8 +56,7 @@ class PerceptualLoss(nn.Module):
             the deeper first. Style weights may be negative beside positive ones
             (:func:`allaprima.layer_weights.difference_chain`).
         content_weight, style_weight, total_variation_weight: of the three parts.
-        grid_weight: of :func:`allaprima.variation.grid_variation`, of our own, as a share of the
-            style image's fine power: beside little fine detail, a small grid shows.
+        grid_weight: of :func:`allaprima.variation.grid_variation`, of our own.
         gram: (B, C, H, W) -> (B, C, C), and with ``other`` for pairs of layers.
         content_error, style_error: (value, target) -> (B,).
         variation: (B, 3, H, W) -> (B,).
@@ -67,6 +67,8 @@ class PerceptualLoss(nn.Module):
         content_unit: "one", or "style": a layer's content error counts in mean squares of the
             style image's activations there, so that one weight means the same for every painting
             and no photo counts for more than another.
+        grid_unit: "one", or "style": a grid counts as a share of the style image's fine power,
+            since beside little fine detail a small one shows.
 
     Raises:
         InputError: an unknown layer, a negative weight, weights that are all zero, no style
@@ -89,7 +91,8 @@ class PerceptualLoss(nn.Module):
         variation: Callable[[Tensor], Tensor] = total_variation,
         blend: Sequence[float] | None = None,
         style_scales: Mapping[int, float] | None = None,
-        content_unit: Literal["one", "style"] = "one",
+        content_unit: Unit = "one",
+        grid_unit: Unit = "one",
     ):
         super().__init__()
         style_scales = {1: 1.0} if style_scales is None else style_scales
@@ -122,10 +125,11 @@ class PerceptualLoss(nn.Module):
         self._style_parts = list(dict.fromkeys(parts))  # layers of the network
         self.styles = [style] if isinstance(style, Tensor) else list(style or [])
         self.target_grams = nn.ParameterDict()  # moves with the module; never trained
-        self.content_unit: Literal["one", "style"] = content_unit
+        self.content_unit: Unit = content_unit
+        self.grid_unit: Unit = grid_unit
         self.blend = _normalized(blend, len(self.styles))
         self.content_units = self._measure_content_units()
-        self.grid_unit = self._measure_grid_unit() if grid_weight else 1.0
+        self.fine_power = self._measure_fine_power()
         if self.style_layers:
             self._keep_targets()
 
@@ -157,18 +161,26 @@ class PerceptualLoss(nn.Module):
             blend=blend,
             style_scales=self.style_scales,
             content_unit=self.content_unit,
+            grid_unit=self.grid_unit,
         )
+
+    def _counts_in_styles(self, option: str) -> bool:
+        """Whether a part's unit is the style image's, not one."""
+        unit = getattr(self, option)
+        if unit == "one":
+            return False
+        if unit != "style" or not self.styles:
+            raise InputError(
+                f"loss.{option}={unit} with {len(self.styles)} style images; choose one, or style "
+                "where there is a style image"
+            )
+        return True
 
     @torch.no_grad()
     def _measure_content_units(self) -> dict[str, float]:
         """What the content error of each layer is divided by."""
-        if self.content_unit == "one":
+        if not self._counts_in_styles("content_unit"):
             return dict.fromkeys(self.content_layers, 1.0)
-        if self.content_unit != "style" or not self.styles:
-            raise InputError(
-                f"loss.content_unit={self.content_unit} with {len(self.styles)} style images; "
-                "choose one, or style where there is a style image"
-            )
         units = dict.fromkeys(self.content_layers, 0.0)
         for style, share in zip(self.styles, self.blend, strict=True):
             self.network.check_size(style, list(units), "style image")
@@ -177,12 +189,10 @@ class PerceptualLoss(nn.Module):
                 units[layer] += share * at_least_float32(activations[layer]).square().mean().item()
         return {layer: max(unit, 1e-8) for layer, unit in units.items()}
 
-    def _measure_grid_unit(self) -> float:
-        """What the variation in step with the grid is divided by."""
-        if not self.styles:
-            raise InputError(
-                f"loss.grid_weight={self.grid_weight} needs a style image; without one, set it to 0"
-            )
+    def _measure_fine_power(self) -> float:
+        """What the power of a grid is divided by."""
+        if not self._counts_in_styles("grid_unit"):
+            return 1.0
         shares = zip(self.blend, self.styles, strict=True)
         return max(sum(share * fine_power(style[None]).item() for share, style in shares), 1e-6)
 
@@ -247,7 +257,7 @@ class PerceptualLoss(nn.Module):
             variation = self.variation(stylized).mean()
             terms["total_variation"] = self.total_variation_weight * variation
         if self.grid_weight:
-            terms["grid"] = self.grid_weight * grid_variation(stylized).mean() / self.grid_unit
+            terms["grid"] = self.grid_weight * grid_variation(stylized).mean() / self.fine_power
         return terms
 
 
