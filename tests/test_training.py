@@ -166,6 +166,21 @@ def test_jitter_takes_the_same_part_of_all_from_every_place(vgg19):
     assert torch.equal(same, rows)
 
 
+@pytest.mark.parametrize("margin_px", [0, 8])
+def test_the_loss_sees_the_margin_too(vgg19, margin_px):
+    generator = JohnsonGenerator((4, 6, 8), 1, margin_px=margin_px)
+    loss = PerceptualLoss(vgg19, None, {"relu1_1": 1.0}, {})
+    module = StyleTransferModule(generator, loss, torch.optim.SGD, constant, 0.0, Stylization())
+    photos = torch.rand(1, 3, 32, 40, generator=torch.Generator().manual_seed(0))
+    output, compared = module.paint(photos)
+    assert output.shape == compared.shape == (1, 3, 32 + 2 * margin_px, 40 + 2 * margin_px)
+    inside = (..., slice(margin_px, margin_px + 32), slice(margin_px, margin_px + 40))
+    torch.testing.assert_close(output[inside], generator(photos))
+    assert torch.equal(compared[inside], photos)
+    if margin_px:
+        assert torch.equal(compared[..., margin_px - 1, :], compared[..., margin_px + 1, :])
+
+
 @pytest.mark.parametrize("jitter_px", [-1, 1.5, None])
 def test_a_jitter_that_is_no_number_of_pixels(vgg19, jitter_px):
     loss = PerceptualLoss(vgg19, None, {"relu1_2": 1.0}, {})

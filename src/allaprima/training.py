@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from allaprima.errors import InputError
+from allaprima.generators.johnson import reflect
 from allaprima.lightning import TorchCheckpointIO, pl
 from allaprima.losses import PerceptualLoss
 from allaprima.tasks import Task
@@ -28,7 +29,8 @@ class StyleTransferModule(pl.LightningModule):
     of the weights.
 
     Args:
-        generator: what the task gives to what is compared with the photos.
+        generator: what the task gives to what is compared with the photos. One with a
+            ``margin_px`` is trained with ``keep_margin=True``.
         loss: its weighted terms are summed.
         optimizer: parameters to optimiser; its learning rate is the schedule's 1.
         schedule: (step, progress in [0,1]) to a factor of the learning rate.
@@ -104,12 +106,24 @@ class StyleTransferModule(pl.LightningModule):
 
     def training_step(self, photos: Tensor, batch_idx: int) -> Tensor:
         self.photos_seen += len(photos) * self.trainer.world_size
-        output, photos = self.jitter(self.generator(self.task.input(photos)), photos)
+        output, photos = self.jitter(*self.paint(photos))
         terms = self.loss(output, self.loss.content_targets(photos))
         loss = torch.stack(list(terms.values())).sum()
         self.terms = {"loss": loss.detach(), **{k: v.detach() for k, v in terms.items()}}
         self.log_dict({f"train/{name}": value for name, value in self.terms.items()})
         return loss
+
+    def paint(self, photos: Tensor) -> tuple[Tensor, Tensor]:
+        """What the loss compares: output and photos, with the margin that the generator crops.
+
+        A loss network that pads with zeros takes the end of a picture for an edge, and to please
+        it a generator paints a frame there: in the margin, where it will not be seen.
+        """
+        given = self.task.input(photos)
+        margin = getattr(self.generator, "margin_px", 0)
+        if not margin:
+            return self.generator(given), photos
+        return self.generator(given, keep_margin=True), reflect(photos, *[margin] * 4)
 
     def jitter(self, *images: Tensor) -> list[Tensor]:
         """The same random part of all, ``jitter_px`` smaller each way."""
