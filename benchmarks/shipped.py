@@ -27,7 +27,10 @@ from benchmarks.gallery import contact_sheet
 CHECKPOINTS = Path("checkpoints")
 FIRST = "starry_night"  # the others begin with its weights
 USUAL = ("style.size_px=512", f"start_from={FIRST}")
-MORE = {FIRST: ("style.size_px=640", "style.blur_px=0.7")}  # a grainy reproduction
+MORE = {
+    FIRST: ("style.size_px=640", "style.blur_px=0.7"),  # a grainy reproduction
+    "figure_5": (*USUAL, "run.module.steadiness_weight=10"),  # facets that may be red or yellow
+}
 PAINTINGS = {
     "starry_night": "starry_night.jpg",
     "the_scream": "the_scream.jpg",

@@ -1,5 +1,7 @@
 """Schedules, moving average and durations by hand; the module's averages and its rehearsal."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -179,6 +181,59 @@ def test_the_loss_sees_the_margin_too(vgg19, margin_px):
     assert torch.equal(compared[inside], photos)
     if margin_px:
         assert torch.equal(compared[..., margin_px - 1, :], compared[..., margin_px + 1, :])
+
+
+class Positional(nn.Module):
+    """Paints a photo's place into it, counted from its own corner."""
+
+    def __init__(self, scale: float):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(scale))
+
+    def forward(self, photo: torch.Tensor) -> torch.Tensor:
+        height, width = photo.shape[-2:]
+        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        return photo + self.scale * (y + x)
+
+
+def test_what_hangs_on_the_end_of_the_photo_is_unsteady(vgg19):
+    loss = PerceptualLoss(vgg19, None, {"relu1_1": 1.0}, {})
+    photos = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    for scale in (0.0, 0.01):
+        arguments = Positional(scale), loss, torch.optim.SGD, constant, 0.0, Stylization()
+        module = StyleTransferModule(*arguments, steadiness_weight=2.0)
+        for seed in range(5):
+            torch.manual_seed(seed)
+            y, x = (4 * torch.randint(-4, 5, (2,))).tolist()
+            torch.manual_seed(seed)
+            painted, _ = module.paint(photos)
+            found = module.unsteadiness(painted, photos)
+            change = scale * (max(y, 0) + max(x, 0))  # the part begins so much later
+            torch.testing.assert_close(found, change**2 / painted.detach().var())
+        assert module.unsteadiness(painted, photos).requires_grad
+
+
+def test_unsteadiness_is_a_term_of_the_step(vgg19):
+    generator = JohnsonGenerator((4, 6, 8), 1, margin_px=8)
+    loss = PerceptualLoss(vgg19, None, {"relu1_1": 1.0}, {})
+    arguments = generator, loss, torch.optim.SGD, constant, 0.0, Stylization()
+    module = StyleTransferModule(*arguments, steadiness_weight=2.0)
+    photos = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    module._trainer = SimpleNamespace(world_size=1)  # what a step asks of it
+    module.log_dict = lambda values: None
+    torch.manual_seed(3)
+    expected = 2 * module.unsteadiness(module.paint(photos)[0], photos)
+    torch.manual_seed(3)
+    module.training_step(photos, 0)
+    torch.testing.assert_close(module.terms["steadiness"], expected.detach())
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan")])
+def test_a_steadiness_below_nothing(vgg19, weight):
+    loss = PerceptualLoss(vgg19, None, {"relu1_1": 1.0}, {})
+    arguments = nn.Identity(), loss, torch.optim.SGD, constant, 0.0, Stylization()
+    with pytest.raises(InputError, match="steadiness_weight"):
+        StyleTransferModule(*arguments, steadiness_weight=weight)
 
 
 @pytest.mark.parametrize("jitter_px", [-1, 1.5, None])

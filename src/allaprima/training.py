@@ -40,6 +40,8 @@ class StyleTransferModule(pl.LightningModule):
         jitter_px: the loss sees output and photos from a random pixel on, up to so many to the
             right and below, another in each step (Mordvintsev 2015, for single pictures). Else
             the generator learns the grid on which the loss network pools, and paints it.
+        steadiness_weight: of :meth:`unsteadiness`, a term of our own beside the loss's; 0 leaves
+            it out. For photos that the output has the size of.
     """
 
     def __init__(
@@ -52,11 +54,14 @@ class StyleTransferModule(pl.LightningModule):
         task: Task,
         record: dict[str, Any] | None = None,
         jitter_px: int = 0,
+        steadiness_weight: float = 0.0,
     ):
         super().__init__()
         if type(jitter_px) is not int or jitter_px < 0:
             raise InputError(f"run.module.jitter_px={jitter_px} must be a whole number from 0")
-        self.jitter_px = jitter_px
+        if not steadiness_weight >= 0:
+            raise InputError(f"run.module.steadiness_weight={steadiness_weight} must be ≥ 0")
+        self.jitter_px, self.steadiness_weight = jitter_px, steadiness_weight
         self.generator = generator.to(memory_format=torch.channels_last)  # pyright: ignore
         self.average = AveragedModel(
             generator, multi_avg_fn=_moving_average(average_decay), use_buffers=True
@@ -106,8 +111,11 @@ class StyleTransferModule(pl.LightningModule):
 
     def training_step(self, photos: Tensor, batch_idx: int) -> Tensor:
         self.photos_seen += len(photos) * self.trainer.world_size
-        output, photos = self.jitter(*self.paint(photos))
-        terms = self.loss(output, self.loss.content_targets(photos))
+        painted, compared = self.paint(photos)
+        output, compared = self.jitter(painted, compared)
+        terms = self.loss(output, self.loss.content_targets(compared))
+        if self.steadiness_weight:
+            terms["steadiness"] = self.steadiness_weight * self.unsteadiness(painted, photos)
         loss = torch.stack(list(terms.values())).sum()
         self.terms = {"loss": loss.detach(), **{k: v.detach() for k, v in terms.items()}}
         self.log_dict({f"train/{name}": value for name, value in self.terms.items()})
@@ -124,6 +132,28 @@ class StyleTransferModule(pl.LightningModule):
         if not margin:
             return self.generator(given), photos
         return self.generator(given, keep_margin=True), reflect(photos, *[margin] * 4)
+
+    def unsteadiness(self, painted: Tensor, photos: Tensor) -> Tensor:
+        """How otherwise photos are painted that end elsewhere, as a share of the variance.
+
+        A random part of each photo, up to 16 px smaller each way, is painted too; what both show,
+        some way from the border, is compared. The part's painting passes no gradient.
+
+        Args:
+            painted: what :meth:`paint` gave for the photos.
+        """
+        height, width = photos.shape[-2:]
+        margin = (painted.shape[-1] - width) // 2
+        y, x = (4 * torch.randint(-4, 5, (2,))).tolist()
+        rows = slice(max(y, 0), height + min(y, 0))
+        columns = slice(max(x, 0), width + min(x, 0))
+        with torch.no_grad():
+            part = self.generator(self.task.input(photos[..., rows, columns]))
+        whole = painted[..., margin : margin + height, margin : margin + width]
+        border = min(24, height // 4, width // 4)
+        inside = (..., slice(border, -border), slice(border, -border))
+        change = whole[..., rows, columns][inside].float() - part[inside].float()
+        return change.square().mean() / whole.detach().float().var().clamp(min=1e-6)
 
     def jitter(self, *images: Tensor) -> list[Tensor]:
         """The same random part of all, ``jitter_px`` smaller each way."""
