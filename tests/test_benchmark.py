@@ -15,6 +15,7 @@ from allaprima.generators.johnson import JohnsonGenerator
 from allaprima.losses import PerceptualLoss
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from benchmarks import machine
 from benchmarks import sections as sections_module
 from benchmarks.arithmetic import generator_gmac, layer_gmac, step_gmac, vgg_gmac
 from benchmarks.baseline import PlainGenerator, PlainLoss, PlainStep
@@ -193,6 +194,17 @@ def test_arithmetic_of_a_step_is_the_sum_of_its_parts():
     assert found == pytest.approx(expected)
     with_margin = {**arguments, "margin_px": 8}  # it is seen by the loss network too
     assert step_gmac(with_margin, "vgg16", "relu1_2", ["relu2_2"], 48) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("precision", "rates"), [("32", {"32"}), ("bf16-mixed", {"32", "bf16"})])
+def test_products_are_timed_in_the_types_that_the_processor_has(monkeypatch, precision, rates):
+    shapes = []
+    monkeypatch.setattr(machine, "best_precision", lambda device: precision)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "randn", lambda *shape, device: torch.zeros(shape[0], 2, 2))
+    monkeypatch.setattr(torch, "mm", lambda a, b: shapes.append(a.dtype))
+    assert set(machine.product_rates()) == rates
+    assert (torch.bfloat16 in shapes) == ("bf16" in rates)
 
 
 # --- what is shown
