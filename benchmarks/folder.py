@@ -1,7 +1,6 @@
 """A folder of photos painted by ``stylize.py``, end to end, against the network's own rate."""
 
 import itertools
-import json
 import shutil
 import subprocess
 import sys
@@ -13,12 +12,12 @@ from typing import Any
 from allaprima import Stylizer
 from allaprima.images import find_pictures, read_photo, read_picture, resize, write_picture
 from allaprima.resources import resource_dir
+from benchmarks.figures import Goal, Row, Section
 
-sys.path.insert(0, str(Path(__file__).parent))
-from figures import Goal, Row, Section
-from start_up import ROOT, default_generator
+ROOT = Path(__file__).parent.parent
 
 LONG_SIDE_PX = 1024
+STYLE = "starry_night"
 OWN, FOLDER = "network alone, one photo after another", "stylize.py FOLDER"
 
 
@@ -34,13 +33,12 @@ def folder_figures(quick: bool = False) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {OWN: [], FOLDER: []}
     with tempfile.TemporaryDirectory() as name:
         photos = make_photos(Path(name, "photos"), num_photos)
-        generator = default_generator(Path(name))
         pixels = [read_picture(photo).rgb for photo in photos[: 10 if quick else 30]]
-        stylizer = Stylizer(generator, "cpu")
+        stylizer = Stylizer(STYLE, "cpu")
         stylizer.one_pass(pixels[0])
         for _ in range(rounds):
             seconds[OWN] += _time_network(stylizer, pixels)
-            seconds[FOLDER].append(_time_command(photos[0].parent, generator))
+            seconds[FOLDER].append(_time_command(photos[0].parent))
             seconds[OWN] += _time_network(stylizer, pixels)
     rows = [
         Row(OWN, seconds[OWN], unit="photos"),
@@ -83,8 +81,8 @@ def _time_network(stylizer: Stylizer, pixels: list[Any]) -> list[float]:
     return [(time.perf_counter() - start) / len(pixels)]
 
 
-def _time_command(photos: Path, generator: Path) -> float:
-    command = [sys.executable, str(ROOT / "scripts/stylize.py"), str(photos), "-c", str(generator)]
+def _time_command(photos: Path) -> float:
+    command = [sys.executable, str(ROOT / "scripts/stylize.py"), str(photos), "-c", STYLE]
     start = time.perf_counter()
     subprocess.run(
         [*command, "--overwrite", "--device", "cpu", "-o", str(photos.with_name("painted"))],
@@ -92,7 +90,3 @@ def _time_command(photos: Path, generator: Path) -> float:
         stdout=subprocess.DEVNULL,
     )
     return time.perf_counter() - start
-
-
-if __name__ == "__main__":
-    print(json.dumps(folder_figures("--quick" in sys.argv), indent=1))

@@ -1,5 +1,6 @@
 """The benchmark's yardstick computes what ours does; page, plot and sections from small figures."""
 
+import importlib
 import json
 import math
 import sys
@@ -205,6 +206,11 @@ def test_products_are_timed_in_the_types_that_the_processor_has(monkeypatch, pre
     monkeypatch.setattr(torch, "mm", lambda a, b: shapes.append(a.dtype))
     assert set(machine.product_rates()) == rates
     assert (torch.bfloat16 in shapes) == ("bf16" in rates)
+
+
+@pytest.mark.parametrize("name", sections_module.ORDER)
+def test_every_section_has_its_figures(name):
+    assert callable(getattr(importlib.import_module(f"benchmarks.{name}"), f"{name}_figures"))
 
 
 # --- what is shown
