@@ -28,7 +28,7 @@ FULL_HD, HUGE = (1088, 1920), (8700, 11600)
 
 
 def tiling_figures(quick: bool) -> dict[str, Any]:
-    """Whole, exact and fast in turns on one photo; how near both come to the whole, by generator."""
+    """Whole, exact and fast in turns on one photo; how near both come to it, by generator."""
     painter = make_painter()
     photo = make_photo(*(FULL_HD if quick else (2736, 3648)))
     megapixels = photo.shape[0] * photo.shape[1] / 1e6
