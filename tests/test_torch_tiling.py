@@ -44,16 +44,17 @@ def test_exact_paints_what_the_whole_photo_gives(generator, tile_px):
 
 
 @pytest.mark.parametrize(
-    "generator",
+    "make",
     [
-        JohnsonGenerator((4, 4, 4), 3, norm="batch"),
-        JohnsonGenerator((4, 4, 4), 1, norm="batch", upsampling="transposed"),
-        UlyanovGenerator(True, 4, 4, norm="batch"),
+        lambda: JohnsonGenerator((4, 4, 4), 3, norm="batch"),
+        lambda: JohnsonGenerator((4, 4, 4), 1, norm="batch", upsampling="transposed"),
+        lambda: UlyanovGenerator(True, 4, 4, norm="batch"),
     ],
     ids=["smooth", "transposed", "ulyanov"],
 )
-def test_the_halo_is_as_wide_as_an_output_pixel_sees(generator):
+def test_the_halo_is_as_wide_as_an_output_pixel_sees(make):
     """Enough, and not twice too much."""
+    generator = make()  # here, where the seed is fixed: with four filters few weights see nothing
     size, halo = 8 * generator.alignment_px + 4 * generator.halo_px, generator.halo_px
     generator.eval()
     reach = 0
