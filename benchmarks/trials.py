@@ -2,7 +2,8 @@
 
     python -m benchmarks.trials outputs/trials/* --painting FILE --photos COCO
 
-The loss is the default recipe's; the photos are COCO's for validation, their central 256².
+The loss is the default recipe's, of the painting at 512 px (--style-px) where it is not told
+otherwise; the photos are COCO's for validation, their central 256² (--size-px).
 """
 
 import argparse
@@ -25,7 +26,7 @@ from benchmarks.gallery import contact_sheet
 from benchmarks.recipes import compose_recipe
 from benchmarks.shipped import part_of, thumbnail_photos
 
-SIZE_PX, NUM_PHOTOS, NUM_AT_ONCE = 256, 16, 4
+NUM_PHOTOS, NUM_AT_ONCE = 16, 4
 SHEETS = Path("docs/recipe")
 HEADER = ("trial", "photos seen", "loss", "content", "style")
 
@@ -36,11 +37,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folders", nargs="+", type=Path, help="of runs of train.py")
     parser.add_argument("--painting", required=True)
     parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--style-px", type=int, default=512)
+    parser.add_argument("--style-blur-px", default="null")
+    parser.add_argument("--size-px", type=int, default=256)
     options = parser.parse_args(arguments)
-    cfg = compose_recipe(f"style.image={options.painting}", "style.size_px=512")
+    style = {"image": options.painting, "size_px": options.style_px}
+    style["blur_px"] = options.style_blur_px
+    cfg = compose_recipe(*(f"style.{name}={value}" for name, value in style.items()))
     loss: PerceptualLoss = instantiate(cfg.loss, _convert_="all").eval()
     paths = list_coco(options.photos, "val2017")[:NUM_PHOTOS]
-    squares = np.stack([read_square(path, SIZE_PX) for path in paths])
+    squares = np.stack([read_square(path, options.size_px) for path in paths])
     photos = torch.from_numpy(squares).permute(0, 3, 1, 2) / 255
     rows = []
     for folder in options.folders:

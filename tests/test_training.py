@@ -168,19 +168,20 @@ def test_jitter_takes_the_same_part_of_all_from_every_place(vgg19):
     assert torch.equal(same, rows)
 
 
-@pytest.mark.parametrize("margin_px", [0, 8])
-def test_the_loss_sees_the_margin_too(vgg19, margin_px):
+@pytest.mark.parametrize(("margin_px", "seen_px"), [(0, 0), (4, 4), (8, 6), (8, 0)])
+def test_the_loss_sees_a_part_of_the_margin_too(vgg19, margin_px, seen_px):
     generator = JohnsonGenerator((4, 6, 8), 1, margin_px=margin_px)
     loss = PerceptualLoss(vgg19, None, {"relu1_1": 1.0}, {})
-    module = StyleTransferModule(generator, loss, torch.optim.SGD, constant, 0.0, Stylization())
+    arguments = generator, loss, torch.optim.SGD, constant, 0.0, Stylization()
+    module = StyleTransferModule(*arguments, loss_margin_px=6 if seen_px else 0)
     photos = torch.rand(1, 3, 32, 40, generator=torch.Generator().manual_seed(0))
     output, compared = module.paint(photos)
-    assert output.shape == compared.shape == (1, 3, 32 + 2 * margin_px, 40 + 2 * margin_px)
-    inside = (..., slice(margin_px, margin_px + 32), slice(margin_px, margin_px + 40))
+    assert output.shape == compared.shape == (1, 3, 32 + 2 * seen_px, 40 + 2 * seen_px)
+    inside = (..., slice(seen_px, seen_px + 32), slice(seen_px, seen_px + 40))
     torch.testing.assert_close(output[inside], generator(photos))
     assert torch.equal(compared[inside], photos)
-    if margin_px:
-        assert torch.equal(compared[..., margin_px - 1, :], compared[..., margin_px + 1, :])
+    if seen_px:
+        assert torch.equal(compared[..., seen_px - 1, :], compared[..., seen_px + 1, :])
 
 
 class Positional(nn.Module):
@@ -236,9 +237,10 @@ def test_a_steadiness_below_nothing(vgg19, weight):
         StyleTransferModule(*arguments, steadiness_weight=weight)
 
 
-@pytest.mark.parametrize("jitter_px", [-1, 1.5, None])
-def test_a_jitter_that_is_no_number_of_pixels(vgg19, jitter_px):
+@pytest.mark.parametrize("option", ["jitter_px", "loss_margin_px"])
+@pytest.mark.parametrize("value", [-1, 1.5, None])
+def test_what_is_no_number_of_pixels(vgg19, option, value):
     loss = PerceptualLoss(vgg19, None, {"relu1_2": 1.0}, {})
     arguments = JohnsonGenerator((4, 4, 4), 1), loss, torch.optim.Adam, constant, 0, Stylization()
-    with pytest.raises(InputError, match="jitter_px"):
-        StyleTransferModule(*arguments, jitter_px=jitter_px)
+    with pytest.raises(InputError, match=option):
+        StyleTransferModule(*arguments, **{option: value})

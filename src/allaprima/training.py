@@ -30,7 +30,7 @@ class StyleTransferModule(pl.LightningModule):
 
     Args:
         generator: what the task gives to what is compared with the photos. One with a
-            ``margin_px`` is trained with ``keep_margin=True``.
+            ``margin_px`` takes ``keep_px``, the part of its margin to return.
         loss: its weighted terms are summed.
         optimizer: parameters to optimiser; its learning rate is the schedule's 1.
         schedule: (step, progress in [0,1]) to a factor of the learning rate.
@@ -40,6 +40,7 @@ class StyleTransferModule(pl.LightningModule):
         jitter_px: the loss sees output and photos from a random pixel on, up to so many to the
             right and below, another in each step (Mordvintsev 2015, for single pictures). Else
             the generator learns the grid on which the loss network pools, and paints it.
+        loss_margin_px: so much of the generator's margin, or all, is seen by the loss.
         steadiness_weight: of :meth:`unsteadiness`, a term of our own beside the loss's; 0 leaves
             it out. For photos that the output has the size of.
     """
@@ -54,14 +55,17 @@ class StyleTransferModule(pl.LightningModule):
         task: Task,
         record: dict[str, Any] | None = None,
         jitter_px: int = 0,
+        loss_margin_px: int = 0,
         steadiness_weight: float = 0.0,
     ):
         super().__init__()
-        if type(jitter_px) is not int or jitter_px < 0:
-            raise InputError(f"run.module.jitter_px={jitter_px} must be a whole number from 0")
+        for name, pixels in (("jitter_px", jitter_px), ("loss_margin_px", loss_margin_px)):
+            if type(pixels) is not int or pixels < 0:
+                raise InputError(f"run.module.{name}={pixels} must be a whole number from 0")
         if not steadiness_weight >= 0:
             raise InputError(f"run.module.steadiness_weight={steadiness_weight} must be ≥ 0")
         self.jitter_px, self.steadiness_weight = jitter_px, steadiness_weight
+        self.loss_margin_px = min(loss_margin_px, getattr(generator, "margin_px", 0))
         self.generator = generator.to(memory_format=torch.channels_last)  # pyright: ignore
         self.average = AveragedModel(
             generator, multi_avg_fn=_moving_average(average_decay), use_buffers=True
@@ -122,16 +126,15 @@ class StyleTransferModule(pl.LightningModule):
         return loss
 
     def paint(self, photos: Tensor) -> tuple[Tensor, Tensor]:
-        """What the loss compares: output and photos, with the margin that the generator crops.
+        """What the loss compares: output and photos, with a part of the generator's margin.
 
         A loss network that pads with zeros takes the end of a picture for an edge, and to please
         it a generator paints a frame there: in the margin, where it will not be seen.
         """
-        given = self.task.input(photos)
-        margin = getattr(self.generator, "margin_px", 0)
-        if not margin:
+        given, kept = self.task.input(photos), self.loss_margin_px
+        if not kept:
             return self.generator(given), photos
-        return self.generator(given, keep_margin=True), reflect(photos, *[margin] * 4)
+        return self.generator(given, keep_px=kept), reflect(photos, *[kept] * 4)
 
     def unsteadiness(self, painted: Tensor, photos: Tensor) -> Tensor:
         """How otherwise photos are painted that end elsewhere, as a share of the variance.
