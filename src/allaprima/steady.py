@@ -3,9 +3,10 @@
 A network that halves the picture twice paints the same thing differently at each of 4 × 4 places
 of its grid of pixels: when the camera pans, strokes boil. So every frame is moved, by whole and
 fractional pixels, to where the scene was on the grid in the first one, painted there, and moved
-back: strokes keep to what they paint, and nothing of other frames is in the picture that could
-smear. While the camera stands still, its noise makes strokes flicker: there the painting before is
-mixed in, wherever neither photo nor painting has changed by more than noise.
+back: strokes keep to what they paint. The noise of the camera makes them flicker still: so the
+painting before is mixed in, where neither the scene nor its painting has changed by more than
+noise. It is mixed in at the scene's place, before moving back: nothing is moved twice, and nothing
+that differs is in the picture, that could smear.
 """
 
 from collections.abc import Callable
@@ -40,7 +41,8 @@ class Steadied:
         self.painter, self.grid_px = painter, grid_px
         self.position = np.zeros(2)  # where the scene of the first frame is by now: x, y
         self._measured = self.position
-        self._before: tuple[np.ndarray, np.ndarray] | None = None  # photo and painting
+        self._frame = np.zeros((0, 0, 3), np.float32)  # the one before
+        self._before: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # see _mix_before
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
         """Paint the next frame.
@@ -48,22 +50,14 @@ class Steadied:
         Raises:
             InputError: the painter changes the size, or as the painter.
         """
-        before = self._before
-        if before is not None and (before[0].shape != rgb.shape or self._follow(before[0], rgb)):
-            before = None
-        painted = self._paint_in_place(rgb)
-        if before is not None:
-            painted = _mix(rgb, painted, *before)
-        self._before = rgb, painted
-        return painted
-
-    def _follow(self, before: np.ndarray, now: np.ndarray) -> bool:
-        """If the camera has moved since ``position`` was last taken."""
-        self._measured = self._measured - np.median(estimate_motion(before, now), (0, 1))
-        moved = np.abs(self._measured - self.position).max() >= STILL_PX
-        if moved:
-            self.position = self._measured
-        return bool(moved)
+        if self._frame.shape == rgb.shape:
+            self._measured = self._measured - np.median(estimate_motion(self._frame, rgb), (0, 1))
+            if np.abs(self._measured - self.position).max() >= STILL_PX:
+                self.position = self._measured
+        else:
+            self._before = None
+        self._frame = rgb
+        return self._paint_in_place(rgb)
 
     def _paint_in_place(self, rgb: np.ndarray) -> np.ndarray:
         """Move to the grid's place in the first frame, paint, move back."""
@@ -76,12 +70,37 @@ class Steadied:
             _within((top, grid + (-height - top) % grid), height),
             _within((left, grid + (-width - left) % grid), width),
         )
-        moved = np.pad(_move(rgb, rest), (*margins, (0, 0)), mode="reflect")
+        scene = _move(rgb, rest)
+        moved = np.pad(scene, (*margins, (0, 0)), mode="reflect")
         (top, _), (left, _) = margins
         painted = self.painter(moved)
         if painted.shape != moved.shape:
             raise InputError("strokes can be held steady only by a painter that keeps the size")
-        return _move(painted[top : top + height, left : left + width], -rest)
+        painted = painted[top : top + height, left : left + width]
+        return _move(self._mix_before(scene, painted, whole), -rest)
+
+    def _mix_before(self, scene: np.ndarray, painted: np.ndarray, place: np.ndarray) -> np.ndarray:
+        """The painting, mixed with the one before where both show the same.
+
+        Args:
+            place: of the first frame's corner in ``scene``, whole pixels.
+        """
+        if self._before is not None:
+            scene_before, painted_before, place_before = self._before
+            x, y = place - place_before
+            now, then = _overlap(y, x), _overlap(-y, -x)
+            if scene[now].size:
+                painted = painted.copy()
+                painted[now] = _mix(
+                    scene[now], painted[now], scene_before[then], painted_before[then]
+                )
+        self._before = scene, painted, place
+        return painted
+
+
+def _overlap(y: int, x: int) -> tuple[slice, slice]:
+    """What a frame shows of one that is the same, moved by so many pixels to it."""
+    return tuple(slice(max(way, 0), min(way, 0) or None) for way in (y, x))  # pyright: ignore
 
 
 def _within(margins: tuple[int, int], side_px: int) -> tuple[int, int]:
