@@ -6,16 +6,8 @@ import pytest
 import torch
 
 from allaprima import callbacks
-from allaprima.callbacks import Throughput, TimeBudget, format_duration
+from allaprima.callbacks import Throughput, TimeBudget
 from allaprima.errors import InputError
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (450, "7 min 30 s"), (7500, "2 h 05 min")],
-)
-def test_durations_read_well(seconds, text):
-    assert format_duration(seconds) == text
 
 
 def test_a_resumed_budget_has_what_was_left():

@@ -1,4 +1,4 @@
-"""Schedules, moving average and durations by hand; the module's averages and its rehearsal."""
+"""The moving average by hand; the module's averages, its step and its rehearsal."""
 
 from types import SimpleNamespace
 
@@ -11,45 +11,9 @@ from allaprima.errors import InputError
 from allaprima.generators.johnson import JohnsonGenerator
 from allaprima.generators.johnson_superres import JohnsonSuperresolutionGenerator
 from allaprima.losses import PerceptualLoss
+from allaprima.schedules import constant
 from allaprima.tasks import Colorization, Stylization, SuperResolution, Task
-from allaprima.training import (
-    StyleTransferModule,
-    _moving_average,
-    constant,
-    parse_duration,
-    step_decay,
-    warm_up_then_anneal,
-)
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("45s", 45), ("10m", 600), ("2h", 7200), ("1h30m", 5400), ("90", 90), (12, 12), ("1.5m", 90)],
-)
-def test_durations(text, seconds):
-    assert parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "soon", "10x", "-5m", "0", "inf", "nan", "m"])
-def test_no_durations(text):
-    with pytest.raises(InputError, match="10m"):
-        parse_duration(text)
-
-
-def test_warm_up_then_anneal_by_hand():
-    def factor(step, progress):
-        return warm_up_then_anneal(step, progress, warm_up_steps=4, anneal_from=0.5)
-
-    assert [factor(step, 0.0) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
-    assert [factor(99, p) for p in (0.5, 0.75, 1.0)] == [1.0, 0.5, 0.0]
-
-
-def test_schedules_of_the_papers():
-    assert constant(7, 0.7) == 1
-    decayed = [step_decay(s, 0, factor=0.8, every_num_steps=2000) for s in (0, 1999, 2000, 4000)]
-    assert decayed == pytest.approx([1, 1, 0.8, 0.64])
-    later = [step_decay(s, 0, 0.7, 200, first_step=1000) for s in (0, 999, 1000, 1199, 1200)]
-    assert later == pytest.approx([1, 1, 0.7, 0.7, 0.49])
+from allaprima.training import StyleTransferModule, _moving_average
 
 
 def test_moving_average_starts_as_a_short_memory_and_ends_as_the_decay():
@@ -139,6 +103,13 @@ def test_painting_leaves_the_averaged_statistics_alone(vgg19):
 def test_what_does_not_fit_is_told_before_the_work_starts(vgg19, generator, task, size_px, words):
     with pytest.raises(InputError, match=words):
         make_module(vgg19, generator, 0, task).rehearse(size_px)
+
+
+def test_steadiness_is_not_for_photos_that_are_scaled_down(vgg19):
+    module = make_module(vgg19, JohnsonSuperresolutionGenerator(4, 4, 1), 0, SuperResolution(4))
+    module.steadiness_weight = 10.0
+    with pytest.raises(InputError, match="steadiness_weight=10"):
+        module.rehearse(64)
 
 
 @pytest.mark.parametrize(("make", "task"), BATCH_NORM)

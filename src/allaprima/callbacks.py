@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
+from allaprima.durations import format_duration, parse_duration
 from allaprima.lightning import TensorBoardLogger, callbacks, pl
-from allaprima.training import StyleTransferModule, parse_duration
+from allaprima.training import StyleTransferModule
 
 LONG_RUN_S = 1800
 
@@ -254,12 +255,3 @@ class PictureGrid(pl.Callback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image(name, image.detach().clamp(0, 1).cpu(), step)
-
-
-def format_duration(duration_s: float) -> str:
-    """Such as "2 h 05 min", "7 min 30 s", "12 s"."""
-    minutes, seconds = divmod(round(duration_s), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

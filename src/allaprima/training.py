@@ -1,6 +1,5 @@
-"""Training a generator against a perceptual loss: step, schedule, optimiser, averaged weights."""
+"""Training a generator against a perceptual loss: step, optimiser, averaged weights."""
 
-import math
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,10 +13,9 @@ from allaprima.errors import InputError
 from allaprima.generators.johnson import reflect
 from allaprima.lightning import TorchCheckpointIO, pl
 from allaprima.losses import PerceptualLoss
+from allaprima.schedules import Schedule
 from allaprima.tasks import Task
 from allaprima.weights import FORMAT_VERSION, describe_generator
-
-Schedule = Callable[[int, float], float]
 
 
 class StyleTransferModule(pl.LightningModule):
@@ -192,11 +190,17 @@ class StyleTransferModule(pl.LightningModule):
         """Paint a black photo of that size.
 
         Raises:
-            InputError: such photos are not for this task or generator, or the two do not fit.
+            InputError: such photos are not for this task or generator, or these do not fit.
         """
         photos = torch.zeros(1, 3, size_px, size_px)
+        given = self.task.input(photos)
+        if self.steadiness_weight and given.shape != photos.shape:
+            raise InputError(
+                f"run.module.steadiness_weight={self.steadiness_weight} compares parts of photos "
+                "that the generator is given at their own size; set 0 for this task"
+            )
         with torch.no_grad():
-            height, width = self.painter(self.task.input(photos)).shape[-2:]
+            height, width = self.painter(given).shape[-2:]
         self.average.train()  # as it was: Lightning warns of modules that are not
         if (height, width) != (size_px, size_px):
             raise InputError(
@@ -246,54 +250,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
-
-
-def warm_up_then_anneal(
-    step: int, progress: float, warm_up_steps: int, anneal_from: float
-) -> float:
-    """Rise linearly over the first steps, stay, fall linearly to 0 from a share of the run."""
-    rise = min(1.0, (step + 1) / warm_up_steps) if warm_up_steps else 1.0
-    fall = min(1.0, (1.0 - progress) / (1.0 - anneal_from)) if anneal_from < 1 else 1.0
-    return rise * fall
-
-
-def constant(step: int, progress: float) -> float:
-    """The learning rate as it is: Johnson 2016."""
-    return 1.0
-
-
-def step_decay(
-    step: int, progress: float, factor: float, every_num_steps: int, first_step: int | None = None
-) -> float:
-    """Multiply by a factor every so many steps: Ulyanov 2016a and 2016b.
-
-    Args:
-        first_step: the first time; None is after ``every_num_steps``.
-    """
-    first_step = every_num_steps if first_step is None else first_step
-    return factor ** max(0, 1 + (step - first_step) // every_num_steps)
-
-
-def parse_duration(text: str | float) -> float:
-    """Seconds of "45s", "10m", "2h", "1h30m" or a plain number of seconds.
-
-    Raises:
-        InputError: anything else, or no time at all.
-    """
-    units = {"h": 3600, "m": 60, "s": 1}
-    number, seconds = "", 0.0
-    try:
-        for character in str(text).strip().lower():
-            if character in units:
-                seconds, number = seconds + float(number) * units[character], ""
-            else:
-                number += character
-        seconds += float(number or 0)
-    except ValueError:
-        seconds = math.nan
-    if not (0 < seconds < math.inf):
-        raise InputError(f"budget={text} is not a time; write 45s, 10m, 2h or 1h30m")
-    return seconds
 
 
 def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:

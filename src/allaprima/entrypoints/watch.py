@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from allaprima.callbacks import format_duration
+from allaprima.durations import format_duration
 from allaprima.errors import InputError
 from allaprima.gatys import Evaluation
 from allaprima.images import check_writable, write_picture
