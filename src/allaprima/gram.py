@@ -17,7 +17,11 @@ PAIRS, ROWS = 96, 12  # as in native/gram.c
 
 
 def gram_matrix(
-    features: Tensor, divide_by: str = "chw", shift: float = 0.0, other: Tensor | None = None
+    features: Tensor,
+    divide_by: str = "chw",
+    shift: float = 0.0,
+    other: Tensor | None = None,
+    border: int = 0,
 ) -> Tensor:
     """Correlations between channels, summed over positions: (B, C, H, W) -> (B, C, C), float32.
 
@@ -30,10 +34,17 @@ def gram_matrix(
         other: activations (B, D, H', W') of a shallower layer, at least as large: the result is
             (B, C, D), C the channels of ``features`` enlarged to H'×W' by nearest neighbour.
             H and W are then H' and W', and C in ``"chw"`` is √(C·D).
+        border: rows and columns to leave out at each side of ``features``, and what lies under
+            them in ``other``, but for the last in the middle: of our own. A loss network pads
+            with zeros, and there its activations are of an edge that no picture has.
 
     Raises:
-        InputError: another ``divide_by``.
+        InputError: another ``divide_by``, or a border that is no number of rows.
     """
+    if type(border) is not int or border < 0:
+        raise InputError(f"gram border={border} must be a whole number of rows, from 0")
+    if border:
+        features, other = _inside(features, other, border)
     against = features if other is None else other
     positions = against[0, 0].numel()
     channels = sqrt(features.shape[1] * against.shape[1])
@@ -47,6 +58,21 @@ def gram_matrix(
     if other is None:
         return _Gram.apply(features, scale)
     return scale * _correlate(features, other)
+
+
+def _inside(features: Tensor, other: Tensor | None, border: int) -> tuple[Tensor, Tensor | None]:
+    """Both without their border, whose width is in rows of the first."""
+    cut = [min(border, (side - 1) // 2) for side in features.shape[2:]]
+    if other is not None:
+        scales = (o // f for o, f in zip(other.shape[2:], features.shape[2:], strict=True))
+        other = _crop(other, *(c * scale for c, scale in zip(cut, scales, strict=True)))
+    return _crop(features, *cut), other
+
+
+def _crop(features: Tensor, rows: int, columns: int) -> Tensor:
+    height, width = features.shape[2:]
+    part = features[..., rows : height - rows, columns : width - columns]
+    return part.contiguous(memory_format=torch.channels_last)
 
 
 def _correlate(deep: Tensor, shallow: Tensor) -> Tensor:
