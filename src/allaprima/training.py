@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from allaprima.errors import InputError
-from allaprima.generators.johnson import reflect
 from allaprima.lightning import TorchCheckpointIO, pl
 from allaprima.losses import PerceptualLoss
 from allaprima.schedules import Schedule
@@ -27,8 +26,7 @@ class StyleTransferModule(pl.LightningModule):
     of the weights.
 
     Args:
-        generator: what the task gives to what is compared with the photos. One with a
-            ``margin_px`` takes ``keep_px``, the part of its margin to return.
+        generator: what the task gives to what is compared with the photos.
         loss: its weighted terms are summed.
         optimizer: parameters to optimiser; its learning rate is the schedule's 1.
         schedule: (step, progress in [0,1]) to a factor of the learning rate.
@@ -38,7 +36,6 @@ class StyleTransferModule(pl.LightningModule):
         jitter_px: the loss sees output and photos from a random pixel on, up to so many to the
             right and below, another in each step (Mordvintsev 2015, for single pictures). Else
             the generator learns the grid on which the loss network pools, and paints it.
-        loss_margin_px: so much of the generator's margin, or all, is seen by the loss.
         steadiness_weight: of :meth:`unsteadiness`, a term of our own beside the loss's; 0 leaves
             it out. For photos that the output has the size of.
     """
@@ -53,17 +50,14 @@ class StyleTransferModule(pl.LightningModule):
         task: Task,
         record: dict[str, Any] | None = None,
         jitter_px: int = 0,
-        loss_margin_px: int = 0,
         steadiness_weight: float = 0.0,
     ):
         super().__init__()
-        for name, pixels in (("jitter_px", jitter_px), ("loss_margin_px", loss_margin_px)):
-            if type(pixels) is not int or pixels < 0:
-                raise InputError(f"run.module.{name}={pixels} must be a whole number from 0")
+        if type(jitter_px) is not int or jitter_px < 0:
+            raise InputError(f"run.module.jitter_px={jitter_px} must be a whole number from 0")
         if not steadiness_weight >= 0:
             raise InputError(f"run.module.steadiness_weight={steadiness_weight} must be ≥ 0")
         self.jitter_px, self.steadiness_weight = jitter_px, steadiness_weight
-        self.loss_margin_px = min(loss_margin_px, getattr(generator, "margin_px", 0))
         self.generator = generator.to(memory_format=torch.channels_last)  # pyright: ignore
         self.average = AveragedModel(
             generator, multi_avg_fn=_moving_average(average_decay), use_buffers=True
@@ -113,8 +107,8 @@ class StyleTransferModule(pl.LightningModule):
 
     def training_step(self, photos: Tensor, batch_idx: int) -> Tensor:
         self.photos_seen += len(photos) * self.trainer.world_size
-        painted, compared = self.paint(photos)
-        output, compared = self.jitter(painted, compared)
+        painted = self.generator(self.task.input(photos))
+        output, compared = self.jitter(painted, photos)
         terms = self.loss(output, self.loss.content_targets(compared))
         if self.steadiness_weight:
             terms["steadiness"] = self.steadiness_weight * self.unsteadiness(painted, photos)
@@ -123,17 +117,6 @@ class StyleTransferModule(pl.LightningModule):
         self.log_dict({f"train/{name}": value for name, value in self.terms.items()})
         return loss
 
-    def paint(self, photos: Tensor) -> tuple[Tensor, Tensor]:
-        """What the loss compares: output and photos, with a part of the generator's margin.
-
-        A loss network that pads with zeros takes the end of a picture for an edge, and to please
-        it a generator paints a frame there: in the margin, where it will not be seen.
-        """
-        given, kept = self.task.input(photos), self.loss_margin_px
-        if not kept:
-            return self.generator(given), photos
-        return self.generator(given, keep_px=kept), reflect(photos, *[kept] * 4)
-
     def unsteadiness(self, painted: Tensor, photos: Tensor) -> Tensor:
         """How otherwise photos are painted that end elsewhere, as a share of the variance.
 
@@ -141,20 +124,18 @@ class StyleTransferModule(pl.LightningModule):
         some way from the border, is compared. The part's painting passes no gradient.
 
         Args:
-            painted: what :meth:`paint` gave for the photos.
+            painted: the generator's output for the photos.
         """
         height, width = photos.shape[-2:]
-        margin = (painted.shape[-1] - width) // 2
         y, x = (4 * torch.randint(-4, 5, (2,))).tolist()
         rows = slice(max(y, 0), height + min(y, 0))
         columns = slice(max(x, 0), width + min(x, 0))
         with torch.no_grad():
             part = self.generator(self.task.input(photos[..., rows, columns]))
-        whole = painted[..., margin : margin + height, margin : margin + width]
         border = min(24, height // 4, width // 4)
         inside = (..., slice(border, -border), slice(border, -border))
-        change = whole[..., rows, columns][inside].float() - part[inside].float()
-        return change.square().mean() / whole.detach().float().var().clamp(min=1e-6)
+        change = painted[..., rows, columns][inside].float() - part[inside].float()
+        return change.square().mean() / painted.detach().float().var().clamp(min=1e-6)
 
     def jitter(self, *images: Tensor) -> list[Tensor]:
         """The same random part of all, ``jitter_px`` smaller each way."""

@@ -125,8 +125,7 @@ class JohnsonGenerator(nn.Module):
         )
         self.to_rgb = nn.Conv2d(a, 3, 9, padding=4, padding_mode=mode)
 
-    def forward(self, photo: Tensor, keep_px: int = 0) -> Tensor:
-        """The painting, and ``keep_px`` of its margin on each side, for training."""
+    def forward(self, photo: Tensor) -> Tensor:
         height, width = photo.shape[-2:]
         if min(height, width) < self.min_size_px:
             raise InputError(f"photo of {width}×{height} px; each side must be ≥ 16 px")
@@ -138,10 +137,10 @@ class JohnsonGenerator(nn.Module):
         x = self.residual(x)
         x = self.up(x)
         x = convolve(self.to_rgb, x)
-        top = left = self.margin_px - keep_px
-        x = x[..., top : top + height + 2 * keep_px, left : left + width + 2 * keep_px]
+        top = left = self.margin_px
+        x = x[..., top : top + height, left : left + width]
         x = OUTPUTS[self.output](x.float())  # bfloat16 has too few steps near white
-        return x if grey is None else with_luminance(x, reflect(grey, *[keep_px] * 4))
+        return x if grey is None else with_luminance(x, grey)
 
 
 class ConvNormReLU(nn.Sequential):
