@@ -184,6 +184,17 @@ def test_unsteadiness_is_a_term_of_the_step(vgg19):
     torch.testing.assert_close(module.terms["steadiness"], expected.detach())
 
 
+@pytest.mark.parametrize("side_px", [16, 20, 24, 32, 48])
+def test_unsteadiness_of_small_photos_is_a_number(vgg19, side_px):
+    generator = JohnsonGenerator((4, 6, 8), 1, margin_px=8)
+    loss = PerceptualLoss(vgg19, None, {"relu1_1": 1.0}, {})
+    arguments = generator, loss, torch.optim.SGD, constant, 0.0, Stylization()
+    module = StyleTransferModule(*arguments, steadiness_weight=2.0)
+    photos = torch.rand(1, 3, side_px, side_px)
+    for _ in range(10):
+        assert module.unsteadiness(generator(photos), photos).isfinite()
+
+
 @pytest.mark.parametrize("weight", [-1.0, float("nan")])
 def test_a_steadiness_below_nothing(vgg19, weight):
     loss = PerceptualLoss(vgg19, None, {"relu1_1": 1.0}, {})

@@ -120,14 +120,16 @@ class StyleTransferModule(pl.LightningModule):
     def unsteadiness(self, painted: Tensor, photos: Tensor) -> Tensor:
         """How otherwise photos are painted that end elsewhere, as a share of the variance.
 
-        A random part of each photo, up to 16 px smaller each way, is painted too; what both show,
-        some way from the border, is compared. The part's painting passes no gradient.
+        A random part of each photo, up to 16 px smaller each way, is painted too (less of photos
+        under 48 px); what both show, some way from the border, is compared. The part's painting
+        passes no gradient.
 
         Args:
             painted: the generator's output for the photos.
         """
         height, width = photos.shape[-2:]
-        y, x = (4 * torch.randint(-4, 5, (2,))).tolist()
+        most = min(4, (min(height, width) - 16) // 8)  # leaves the 16 px that a generator takes
+        y, x = (4 * torch.randint(-most, most + 1, (2,))).tolist()
         rows = slice(max(y, 0), height + min(y, 0))
         columns = slice(max(x, 0), width + min(x, 0))
         with torch.no_grad():
