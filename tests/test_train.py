@@ -14,7 +14,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from allaprima.data import PhotoDataModule
-from allaprima.entrypoints.train import main
+from allaprima.entrypoints.train import main, photos_seen
 from allaprima.lightning import pl
 from allaprima.photos import list_folder
 from allaprima.weights import load_generator
@@ -172,7 +172,12 @@ def test_training_starts_from_the_weights_of_another_generator(train, tmp_path):
     first, second = (tmp_path / f"{run}/starry_night.safetensors" for run in ("first", "second"))
     assert train(*still, f"start_from={first}", "hydra.run.dir=second")[0] == 0
     assert_equal(weights(first), weights(second))
-    assert "start_from: starry_night.safetensors" in load_generator(second)[1]["recipe"]
+    metadata = load_generator(second)[1]
+    assert "start_from: starry_night.safetensors" in metadata["recipe"]
+    assert metadata["metrics"]["photos seen"] == 2
+    assert metadata["metrics"]["photos seen before, by start_from"] == 4
+    assert photos_seen(metadata) == 6
+    assert photos_seen({}) == photos_seen({"metrics": "none"}) == 0
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(

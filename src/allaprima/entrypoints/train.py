@@ -47,8 +47,11 @@ def train(cfg: DictConfig) -> None:
 
     run: Any = instantiate(cfg.run, _convert_="all")
     module, data, trainer = run["module"], run["data"], run["trainer"]
+    before = {}
     if cfg.start_from is not None:
-        module.start_from(load_generator(find_generator(cfg.start_from))[0])
+        generator, metadata = load_generator(find_generator(cfg.start_from))
+        module.start_from(generator)
+        before = {"photos seen before, by start_from": photos_seen(metadata)}
     module.rehearse(data.crop_px)
     style: Any = OmegaConf.to_container(cfg.style, resolve=True)
     module.record = {
@@ -69,7 +72,7 @@ def train(cfg: DictConfig) -> None:
     [losses] = trainer.validate(module, datamodule=data, verbose=False)
     if not trainer.is_global_zero:
         return
-    metrics = {"steps": trainer.global_step, "photos seen": module.photos_seen, **losses}
+    metrics = {"steps": trainer.global_step, "photos seen": module.photos_seen, **before, **losses}
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True), losses)  # pyright: ignore
@@ -78,6 +81,13 @@ def train(cfg: DictConfig) -> None:
     result = write_result(folder, module, photos, {**module.record, "metrics": metrics})
     stylize = f"{program().replace('train', 'stylize')} {module.task.usage}"
     print(f"\nWrote {shown(result)}. Paint with it:\n  {stylize} -c {shown(result)}")
+
+
+def photos_seen(metadata: Any) -> int:
+    """By a generator in all its trainings, as far as its file says."""
+    metrics = metadata.get("metrics")
+    counts = metrics.items() if isinstance(metrics, dict) else ()
+    return sum(n for name, n in counts if name.startswith("photos seen") and type(n) is int)
 
 
 def find_checkpoint(resume: str | None) -> Path | None:
