@@ -2,8 +2,8 @@
 
     python -m benchmarks.trials outputs/trials/* --painting FILE --photos COCO
 
-The loss is the default recipe's, of the painting at 512 px (--style-px) where it is not told
-otherwise; the photos are COCO's for validation, their central 256² (--size-px).
+The loss is the default recipe's, of the painting at --style-px; the photos are COCO's for
+validation, their central squares at --size-px.
 """
 
 import argparse

@@ -115,9 +115,9 @@ def test_what_is_done_is_not_done_again_and_a_stopped_training_goes_on(run, monk
     shipped.main(arguments)
     assert commands == []
     (run / "wave.safetensors").rename(run / "last.ckpt")
-    shipped.train("wave", "budget=1h")
+    shipped.train("wave", run, "budget=1h")
     (run / "last.ckpt").unlink()
-    shipped.train("wave", "budget=1h")
+    shipped.train("wave", run, "budget=1h")
     assert [words[0] for words in commands] == ["train", "train"]
     assert commands[0][-1] == f"resume={run}"
     assert commands[1] == commands[0][:-1]
@@ -125,6 +125,19 @@ def test_what_is_done_is_not_done_again_and_a_stopped_training_goes_on(run, monk
     shipped.evaluate("wave", 512, "style.image=a.jpg")
     assert commands[2][0] == "evaluate"
     assert "sizes=[512]" in commands[2]
+
+
+def test_a_training_is_polished_and_its_result_evaluated(run, monkeypatch):
+    commands = []
+    monkeypatch.setattr(shipped, "run", lambda *words: commands.append(words))
+    result = (run / "wave.safetensors").rename(run / "kept")
+    monkeypatch.setattr(shipped, "publish", lambda name: result)
+    shipped.main(["wave", "--paintings", "paintings", "--photos", "coco", "--budget", "2h"])
+    first, second = commands
+    assert first[-2:] == ("budget=2h", f"hydra.run.dir={run}/trained")
+    assert "start_from=starry_night" in first
+    assert f"start_from={run}/trained/wave.safetensors" in second
+    assert second[-4:] == (*shipped.POLISH, f"hydra.run.dir={run}")
 
 
 def test_the_gallery_shows_every_subject_in_every_style():
