@@ -43,8 +43,8 @@ def test_two_processes_take_the_step_of_one_with_twice_the_batch(tmp_path, noise
     two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
     run(tmp_path, noise_photos, *step, *two, "data.batch_size=2", "hydra.run.dir=two")
     one, two = (weights(tmp_path / f"{n}/starry_night.safetensors") for n in ("one", "two"))
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=1e-5, atol=1e-6)
+    for name in one:  # steps are up to 0.4
+        torch.testing.assert_close(one[name], two[name], rtol=1e-5, atol=1e-5)
 
 
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path, noise_photos):
