@@ -1,6 +1,7 @@
 """Painting photos and textures: pixels, and the command itself."""
 
 import io
+import os
 import shutil
 import signal
 import subprocess
@@ -309,6 +310,16 @@ def test_a_shipped_style_is_found_by_name_and_listed(wave, folder, monkeypatch):
     status, output = command("a.png", "-c", "scream")
     assert status == 1
     assert "error: scream is neither a file nor a shipped generator (shipped are wave)" in output
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such a pipe breaks otherwise there")
+def test_a_list_that_nobody_reads_to_its_end_is_no_error():
+    program = "from allaprima.entrypoints.stylize import main; main(['--list'])"
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as pipe:
+        done = subprocess.run([sys.executable, "-c", program], stdout=pipe, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_checkpoint_of_training_paints(wave):

@@ -1,6 +1,8 @@
 """stylize.py: paint photos, videos, folders of them, or textures with a trained generator."""
 
+import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,15 +38,19 @@ def list_styles() -> int:
     """Print the shipped generators' names, what they say of themselves, and their thumbnails."""
     from allaprima.weights import list_generators, read_metadata
 
+    lines = []
     for name, file in list_generators().items():
         style = read_metadata(file).get("style")
         about = style if isinstance(style, dict) else {}
         known = [about[key] for key in ("title", "artist", "year", "licence") if about.get(key)]
-        print(f"{name:20} {', '.join(map(str, known))}".rstrip())
+        lines.append(f"{name:20} {', '.join(map(str, known))}".rstrip())
         if (thumbnail := file.with_suffix(".jpg")).exists():
-            print(f"{'':20} {thumbnail}")
-    if not list_generators():
-        print("No generator is shipped yet; scripts/train.py trains one.")
+            lines.append(f"{'':20} {thumbnail}")
+    try:
+        none = "No generator is shipped yet; scripts/train.py trains one."
+        print("\n".join(lines) or none, flush=True)
+    except BrokenPipeError:  # who reads has had enough, as head has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to flush
     return 0
 
 
