@@ -22,7 +22,12 @@ class Rows:
     def __init__(self, height: int, row_bytes: int):
         self.height, self.row_bytes = height, row_bytes
         self.top = self.bottom = 0
+        self.is_lent = False
         self._memory = aligned_bytes(0)
+
+    def lend(self, memory: np.ndarray) -> None:
+        """Be in memory that has room for all rows, where none is dropped."""
+        self._memory, self.is_lent = memory, True
 
     def address(self, row: int) -> int:
         """Where a row is, or would be."""
@@ -46,7 +51,7 @@ class Rows:
     def forget(self, row: int) -> None:
         """Drop the rows above."""
         row = min(row, self.bottom)
-        if row > self.top:
+        if row > self.top and not self.is_lent:
             size = (self.bottom - row) * self.row_bytes
             ctypes.memmove(self.address(self.top), self.address(row), size)
             self.top = row

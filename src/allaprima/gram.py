@@ -1,6 +1,7 @@
 """Gram matrix of activations, and correlations of two layers."""
 
 import ctypes
+from collections.abc import Sequence
 from math import sqrt
 from typing import Any
 
@@ -43,10 +44,13 @@ def gram_matrix(
     """
     if type(border) is not int or border < 0:
         raise InputError(f"gram border={border} must be a whole number of rows, from 0")
-    if border:
-        features, other = _inside(features, other, border)
+    cut = [min(border, (side - 1) // 2) for side in features.shape[2:]]
+    if other is not None:
+        features, other = _inside(features, other, cut)
+        cut = [0, 0]
     against = features if other is None else other
-    positions = against[0, 0].numel()
+    height, width = (side - 2 * c for side, c in zip(against.shape[2:], cut, strict=True))
+    positions = height * width
     channels = sqrt(features.shape[1] * against.shape[1])
     divisors = {"one": 1, "hw": positions, "chw": channels * positions}
     if divide_by not in divisors:
@@ -56,23 +60,32 @@ def gram_matrix(
         features = at_least_float32(features) + shift
         other = None if other is None else at_least_float32(other) + shift
     if other is None:
-        return _Gram.apply(features, scale)
+        return _Gram.apply(features, scale, cut)
     return scale * _correlate(features, other)
 
 
-def _inside(features: Tensor, other: Tensor | None, border: int) -> tuple[Tensor, Tensor | None]:
-    """Both without their border, whose width is in rows of the first."""
-    cut = [min(border, (side - 1) // 2) for side in features.shape[2:]]
-    if other is not None:
-        scales = (o // f for o, f in zip(other.shape[2:], features.shape[2:], strict=True))
-        other = _crop(other, *(c * scale for c, scale in zip(cut, scales, strict=True)))
-    return _crop(features, *cut), other
+def _inside(features: Tensor, other: Tensor, cut: list[int]) -> tuple[Tensor, Tensor]:
+    """Both without their border, whose width is in rows and columns of the first."""
+    scales = (o // f for o, f in zip(other.shape[2:], features.shape[2:], strict=True))
+    wide = (c * scale for c, scale in zip(cut, scales, strict=True))
+    return _crop(features, *cut), _crop(other, *wide)
 
 
 def _crop(features: Tensor, rows: int, columns: int) -> Tensor:
     height, width = features.shape[2:]
-    part = features[..., rows : height - rows, columns : width - columns]
-    return part.contiguous(memory_format=torch.channels_last)
+    return features[..., rows : height - rows, columns : width - columns]
+
+
+def _border(features: Tensor, rows: int, columns: int) -> list[Tensor]:
+    """Views of what :func:`_crop` leaves out: above, below, left, right."""
+    height, width = features.shape[2:]
+    between = features[..., rows : height - rows, :]
+    return [
+        features[..., :rows, :],
+        features[..., height - rows :, :],
+        between[..., :columns],
+        between[..., width - columns :],
+    ]
 
 
 def _correlate(deep: Tensor, shallow: Tensor) -> Tensor:
@@ -91,21 +104,27 @@ def _correlate(deep: Tensor, shallow: Tensor) -> Tensor:
 
 
 class _Gram(torch.autograd.Function):
-    """scale · FᵀF. Its gradient as one product, where autograd would make two and a sum.
+    """scale · FᵀF, of F without its border. Its gradient as one product, not autograd's two.
 
     Bfloat16 activations on a CPU are multiplied as they are, by native/gram.c where it can be
-    compiled; others as float32. Sums are float32 (float64 stays).
+    compiled; others as float32. Sums are float32 (float64 stays). The border's products are
+    subtracted from all, which copies the border alone.
     """
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, scale: float) -> Tensor:
+    def forward(ctx: Any, features: Tensor, scale: float, cut: Sequence[int]) -> Tensor:
         ctx.save_for_backward(features)
-        ctx.scale = scale
-        if _is_native(features):
-            return _native_gram(features).mul_(scale)
+        ctx.scale, ctx.cut = scale, cut
         with torch.autocast(features.device.type, enabled=False):
-            f = _positions_by_channels(features)
-            return torch.baddbmm(f.new_zeros(()), f.mT, f, beta=0, alpha=scale)
+            if _is_native(features):
+                gram = _native_gram(features)
+            else:
+                f = _positions_by_channels(features)
+                gram = f.mT @ f
+            if any(cut):
+                b = torch.cat([_positions_by_channels(b) for b in _border(features, *cut)], 1)
+                gram = gram.baddbmm_(b.mT, b, alpha=-1)
+            return gram.mul_(scale)
 
     @staticmethod
     @once_differentiable
@@ -113,12 +132,15 @@ class _Gram(torch.autograd.Function):
         (features,) = ctx.saved_tensors
         grad = (gradients[0] + gradients[0].mT) * ctx.scale
         if _is_native(features):
-            return _native_times(features, grad), None
-        with torch.autocast(features.device.type, enabled=False):
-            product = torch.bmm(_positions_by_channels(features), grad)
-        batch, channels, height, width = features.shape
-        product = product.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
-        return product.to(features.dtype), None
+            product = _native_times(features, grad)
+        else:
+            with torch.autocast(features.device.type, enabled=False):
+                product = torch.bmm(_positions_by_channels(features), grad)
+            batch, channels, height, width = features.shape
+            product = product.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+        for strip in _border(product, *ctx.cut):
+            strip.zero_()
+        return product.to(features.dtype), None, None
 
 
 def _is_native(features: Tensor) -> bool:

@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from allaprima.bands import Chain
+from allaprima.bands import Chain, Rows
 from allaprima.engines import TILINGS, Progress
 from allaprima.errors import InputError
 from allaprima.images import to_float, to_uint8
 from allaprima.layers import Norm, new_moments
+from allaprima.packing import aligned_bytes
 from allaprima.painter import MIN_SIZE_PX, Painter, check_size, is_flat, photo_norm, working_bytes
 
 BUDGET_BYTES = 1 << 30
@@ -99,12 +100,15 @@ class _Banded:
         self.width = photo.shape[1] + sum(self.columns)
         self.all = Strip(0, len(self.rows))
         self.exact = tiled.tiling != "fast"
-        self.convolution = self.sums = _Store(0, True)
+        self.convolution = self.sums = _Store(0, 0, True)
         if self.painter.engine.instance:
             height, width = (-(-side // 4) for side in (len(self.rows), self.width))
-            size = height * width * self.painter.layers[2].cout * self.painter.engine.item
-            in_memory = 2 * size <= tiled.budget_bytes
-            self.convolution, self.sums = _Store(size, in_memory), _Store(size, in_memory)
+            row_bytes = width * self.painter.layers[2].cout * self.painter.engine.item
+            in_memory = 2 * height * row_bytes <= tiled.budget_bytes
+            self.convolution, self.sums = (
+                _Store(height, row_bytes, in_memory, num_passes)
+                for num_passes in (self.up - 2, (self.up - 2) // 2)
+            )
 
     def paint(self) -> np.ndarray:
         picture = np.empty_like(self.photo)
@@ -161,23 +165,26 @@ class _Banded:
         counted = (margin, size[0] - margin) if margin else None
         chain = Chain(self.painter, first, stop, self.norms, size, moments, counted)
         kept = 3 <= stop <= self.up
+        read = [(chain.x, self.convolution), (chain.shortcut, self.sums)] if first >= 3 else []
+        written = [(chain.y, self.convolution), (chain.sums, self.sums)] if kept else []
+        for rows, store in read:
+            store.lend(rows, top // 4)
+        for rows, store in written:
+            store.lend_above(rows)
         share = self._cost(first, stop) * size[0] / len(self.rows) / chain.x.height
 
         def feed(bottom: int) -> None:
             self.done += share * (bottom - chain.x.bottom)
             self.tiled.progress(min(1.0, self.done / self.work))
-            for each, store in ((chain.x, self.convolution), (chain.shortcut, self.sums)):
-                if each is None:
-                    continue
-                each.make_room(bottom)
-                to = each.view(each.bottom, bottom)
-                if first == 0:
-                    photo = self.photo[self.rows[top + each.bottom : top + bottom]]
-                    rows = to.view(np.float32).reshape(len(photo), self.width, 3)
-                    rows[...] = np.pad(to_float(photo), ((0, 0), self.columns, (0, 0)), "reflect")
-                else:
-                    store.read((top // 4 + each.bottom) * each.row_bytes, to)
-                each.bottom = bottom
+            for rows, store in read:
+                store.read(rows, bottom, top // 4)
+            if first == 0:
+                chain.x.make_room(bottom)
+                photo = self.photo[self.rows[top + chain.x.bottom : top + bottom]]
+                to = chain.x.view(chain.x.bottom, bottom).view(np.float32)
+                to = to.reshape(len(photo), self.width, 3)
+                to[...] = np.pad(to_float(photo), ((0, 0), self.columns, (0, 0)), "reflect")
+                chain.x.bottom = bottom
 
         def drain() -> None:
             y = chain.y
@@ -188,10 +195,8 @@ class _Banded:
                 painted = painted[:, margin : margin + picture.shape[1]]
                 part = picture[top - margin : bottom - margin]
                 part[...] = to_uint8(painted) if part.dtype == np.uint8 else painted
-            elif kept:
-                for each, store in ((y, self.convolution), (chain.sums, self.sums)):
-                    if each is not None:
-                        store.write(each.top * each.row_bytes, each.view(each.top, each.bottom))
+            for rows, store in written:
+                store.write(rows)
 
         chain.run(feed, drain, BAND_PX if first == 0 else BAND_PX // 4)
         return chain.norm
@@ -207,29 +212,49 @@ _KERNELS = {
 
 
 class _Store:
-    """Bytes in memory, or in a temporary file."""
+    """An image of the residual blocks' size between two passes: in memory, or a temporary file.
 
-    def __init__(self, size: int, in_memory: bool):
-        self._memory = np.empty(size, np.uint8) if in_memory else None
+    In memory, a pass reads and writes it in place. What it writes lies above what it reads, by a
+    band and the 4 rows to either side that a tile of 4 may need, so that no row is overwritten
+    while it is still seen.
+    """
+
+    def __init__(self, height: int, row_bytes: int, in_memory: bool, num_passes: int = 0):
+        self._shift = BAND_PX // 4 + 8
+        self._row_bytes, self._top = row_bytes, num_passes * self._shift
+        self._memory = aligned_bytes((self._top + height) * row_bytes) if in_memory else None
         self._file: Any = None if in_memory else tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
 
-    def read(self, begin: int, into: np.ndarray) -> None:
-        if self._memory is not None:
-            into[...] = self._memory[begin : begin + into.size]
-            return
-        self._file.seek(begin)
-        left: Any = memoryview(into)  # pyright: ignore
-        while left:
-            left = left[self._file.readinto(left) :]
+    def lend(self, rows: Rows | None, top: int) -> None:
+        """Let them be the image's, from that one on."""
+        if self._memory is not None and rows is not None:
+            rows.lend(self._memory[(self._top + top) * self._row_bytes :])
 
-    def write(self, begin: int, values: np.ndarray) -> None:
-        if self._memory is not None:
-            self._memory[begin : begin + values.size] = values
+    def lend_above(self, rows: Rows | None) -> None:
+        """Let them be the next image's."""
+        if self._memory is not None and rows is not None:
+            self._top -= self._shift
+            self.lend(rows, 0)
+
+    def read(self, rows: Rows | None, bottom: int, top: int) -> None:
+        """Rows down to ``bottom``, whose first is the image's row ``top``."""
+        if rows is None:
             return
-        self._file.seek(begin)
-        left: Any = memoryview(values)  # pyright: ignore
-        while left:
-            left = left[self._file.write(left) :]
+        if self._memory is None:
+            rows.make_room(bottom)
+            self._file.seek((top + rows.bottom) * self._row_bytes)
+            left: Any = memoryview(rows.view(rows.bottom, bottom))  # pyright: ignore
+            while left:
+                left = left[self._file.readinto(left) :]
+        rows.bottom = bottom
+
+    def write(self, rows: Rows | None) -> None:
+        """Those that are there."""
+        if self._memory is None and rows is not None:
+            self._file.seek(rows.top * self._row_bytes)
+            left: Any = memoryview(rows.view(rows.top, rows.bottom))  # pyright: ignore
+            while left:
+                left = left[self._file.write(left) :]
 
 
 def strips(height: int) -> list[Strip]:
