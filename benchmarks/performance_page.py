@@ -48,6 +48,10 @@ def introduction(figures: Figures) -> str:
         f"compiled C code: {'yes' if machine['compiled_code'] else 'no'}. {versions}. "
         f"Commit {commits}; {dates}. (+: with changes that were not committed.)",
     ]
+    if machine["precision"] == "32":
+        lines.append(
+            "The goals of training are for a processor with bfloat16 products; this one has none."
+        )
     if any(run["quick"] for run in runs):
         lines.append("**Some figures are from a quick run, with few rounds.**")
     return "\n\n".join(lines)

@@ -115,7 +115,7 @@ def convolve(conv: nn.Module, x: Tensor) -> Tensor:
         if winograd.is_fast_for(x, conv.weight, dtype):
             return winograd.convolve_3x3(x.to(dtype), conv.weight, conv.bias)
         if to_rgb.is_fast_for(x, conv.weight, dtype):
-            return to_rgb.convolve_to_rgb(x, conv.weight, conv.bias)
+            return to_rgb.convolve_to_rgb(x.to(dtype), conv.weight, conv.bias)
     return F.conv2d(x, conv.weight, conv.bias, conv.stride)
 
 

@@ -1,4 +1,4 @@
-"""A generator's last layer, 9×9 to three channels, in bfloat16 on a CPU."""
+"""A generator's last layer, 9×9 to three channels, on a CPU."""
 
 import ctypes
 from typing import Any
@@ -15,25 +15,31 @@ BFLOAT16 = torch.bfloat16
 
 
 def convolve_to_rgb(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """(B, C, H, W) to (B, 3, H − 8, W − 8), without padding; products of bfloat16, float32 sums.
+    """(B, C, H, W) to (B, 3, H − 8, W − 8), without padding, of the type of ``x``.
 
-    Where ``is_fast_for(x, weight, bfloat16)``; the result is float32. oneDNN makes no use of
-    vectors for three output channels, so its gradients are had from the transposed problem.
+    Where ``is_fast_for(x, weight, x.dtype)``; the result and sums are float32. oneDNN makes no use
+    of vectors for three output channels, so its gradients are had from the transposed problem.
     """
-    return _ToRGB.apply(x.to(BFLOAT16), weight, bias)
+    return _ToRGB.apply(x, weight, bias)
 
 
 def is_fast_for(x: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
-    """Whether the compiled layer takes ``x`` with ``weight`` (C_out, C_in, k, k)."""
+    """Whether :func:`convolve_to_rgb` takes ``x`` as ``dtype`` with ``weight`` (C_out, C_in, k, k).
+
+    bfloat16 needs the compiled code, and a CPU with products of its own for it.
+    """
     return (
         x.device.type == weight.device.type == "cpu"
-        and dtype == BFLOAT16
         and x.dtype in (torch.float32, BFLOAT16)
+        and dtype in (torch.float32, BFLOAT16)
+        and weight.dtype == torch.float32
         and weight.shape == (3, x.shape[1], KERNEL, KERNEL)
         and x.numel() > 0
         and not torch.compiler.is_compiling()
-        and (library := load_library("to_rgb")) is not None
-        and bool(library.has_bfloat16())
+        and (
+            dtype == torch.float32
+            or ((library := load_library("to_rgb")) is not None and bool(library.has_bfloat16()))
+        )
     )
 
 
@@ -41,6 +47,8 @@ class _ToRGB(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor):
         ctx.save_for_backward(x, weight)
+        if x.dtype == torch.float32:
+            return F.conv2d(x, weight, bias)
         library = load_library("to_rgb")
         assert library is not None
         x = x.contiguous(memory_format=torch.channels_last)
@@ -59,8 +67,8 @@ class _ToRGB(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight = ctx.saved_tensors
-        dy = gradients[0].to(BFLOAT16).contiguous(memory_format=torch.channels_last)
-        turned = weight.to(BFLOAT16).transpose(0, 1).flip(2, 3)
+        dy = gradients[0].to(x.dtype).contiguous(memory_format=torch.channels_last)
+        turned = weight.to(x.dtype).transpose(0, 1).flip(2, 3)
         dx = F.conv2d(dy, turned, padding=KERNEL - 1) if ctx.needs_input_grad[0] else None
         # Correlating x with dy: the weight gradient of a convolution from three channels to C.
         _, dturned, _ = torch.ops.aten.convolution_backward(

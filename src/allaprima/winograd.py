@@ -131,12 +131,29 @@ class _TrainedConvolution(torch.autograd.Function):
         dy, dx = gradients[0].to(x.dtype).contiguous(memory_format=torch.channels_last), None
         if ctx.needs_input_grad[0]:
             dx = _convolve(dy, _transform_kernel(_turned(weight), x.dtype), padding=2)
-        # oneDNN is near the processor's peak here.
+        if x.dtype == torch.float32:
+            return dx, _weight_gradient(x, dy).to(weight.dtype), dy.sum((0, 2, 3)).to(weight.dtype)
+        # In bfloat16, oneDNN is near the processor's peak here.
         _, dweight, dbias = torch.ops.aten.convolution_backward(
             dy, x, weight.to(x.dtype), [weight.shape[0]], [1, 1], [0, 0], [1, 1], False, [0, 0], 1,
             [False, True, True],
         )  # fmt: skip
         return dx, dweight.to(weight.dtype), dbias.to(weight.dtype)
+
+
+def _weight_gradient(x: Tensor, dy: Tensor) -> Tensor:
+    """Nine products of matrices, up to four times as fast as oneDNN's float32.
+
+    The rows of ``dy`` are made as long as those of ``x``, by zeros. Then every tap of the kernel
+    sees all positions of ``x`` in their order, from its own on: a view, none is copied.
+    """
+    (height, _), width = dy.shape[2:], x.shape[3]
+    positions = height * width - 2
+    dy = F.pad(dy, (0, 2)).permute(0, 2, 3, 1).flatten(1, 2)[:, :positions].mT
+    x = x.permute(0, 2, 3, 1).flatten(1, 2)
+    begins = (row * width + column for row in range(3) for column in range(3))
+    taps = [(dy @ x[:, begin : begin + positions]).sum(0) for begin in begins]
+    return torch.stack(taps, dim=-1).unflatten(-1, (3, 3))
 
 
 def _turned(weight: Tensor) -> Tensor:
