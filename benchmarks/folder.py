@@ -27,9 +27,9 @@ def folder_figures(quick: bool = False) -> dict[str, Any]:
     The network is timed before and after every run over the folder, on the same photos, decoded.
 
     Args:
-        quick: 40 photos and one run instead of 200 and three.
+        quick: 20 photos and one run instead of 200 and three.
     """
-    num_photos, rounds = (40, 1) if quick else (200, 3)
+    num_photos, rounds = (20, 1) if quick else (200, 3)
     seconds: dict[str, list[float]] = {OWN: [], FOLDER: []}
     with tempfile.TemporaryDirectory() as name:
         photos = make_photos(Path(name, "photos"), num_photos)

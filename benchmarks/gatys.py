@@ -11,7 +11,7 @@ from benchmarks.memory import peak_memory
 
 def gatys_figures(quick: bool) -> dict[str, Any]:
     """Seconds an evaluation of the same loss at 512² (256² if quick), in turns."""
-    size_px, evaluations = (256, 4) if quick else (512, 20)
+    size_px, evaluations = (256, 2) if quick else (512, 20)
     runs = {name: make(*pictures(), size_px, evaluations + 2) for name, make in PROGRAMS.items()}
     calls = {name: lambda run=run: next(run) for name, run in runs.items()}
     seconds = interleave(calls, evaluations)

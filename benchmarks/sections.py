@@ -27,7 +27,7 @@ ORDER = (
     "gatys",
 )
 ALIASES = {"stylising": "painting", "stylizing": "painting", "start-up": "start_up"}
-TOO_LONG_FOR_QUICK = ("equal_steps", "time_to_loss")
+QUICK = ("training", "loading", "painting", "start_up", "gatys")
 
 
 def section_names(only: list[str], quick: bool) -> list[str]:
@@ -43,7 +43,7 @@ def section_names(only: list[str], quick: bool) -> list[str]:
             raise ValueError(f"--only {name}: no such section; choose of {', '.join(known)}")
     if wanted:
         return [name for name in known if name in wanted]
-    return [name for name in known if not (quick and name in TOO_LONG_FOR_QUICK)]
+    return [name for name in known if name in QUICK or not quick]
 
 
 def run_apart(name: str, quick: bool) -> dict[str, Any]:

@@ -23,7 +23,11 @@ NAMES = (PLAIN, OURS, RECIPE)
 
 
 def training_figures(quick: bool) -> dict[str, Any]:
-    """All three turn by turn at 256²; peak memory of each alone; what the time goes to."""
+    """All three turn by turn at 256²; peak memory of each alone; what the time goes to.
+
+    Args:
+        quick: two rounds with one photo, and no more than times.
+    """
     tables = [on_cpu(quick)]
     if torch.cuda.is_available():
         tables.append(on_gpu(quick))
@@ -31,13 +35,14 @@ def training_figures(quick: bool) -> dict[str, Any]:
 
 
 def on_cpu(quick: bool) -> Section:
-    steps = {name: make_step(name) for name in NAMES}
+    batch = 1 if quick else BATCH
+    steps = {name: make_step(name, batch=batch) for name in NAMES}
     seconds = interleave(steps, rounds=2 if quick else 9, warm_up=1 if quick else 2)
-    rows = [make_row(name, seconds[name]) for name in NAMES]
+    rows = [make_row(name, seconds[name], batch=batch) for name in NAMES]
     if not quick:
         for row in rows:
             row.memory_mb = weigh(row.name)
-    section = Section("training", f"One training step, batch {BATCH} at {CROP_PX}²", rows)
+    section = Section("training", f"One training step, batch {batch} at {CROP_PX}²", rows)
     section.goals = goals(*rows)
     section.notes = [
         "Plain: 32-64-128, VGG-16, style relu1_2 … relu4_3, content relu2_2, eager, NCHW, float32. "

@@ -1,6 +1,7 @@
 """What all tests share: one thread, fixed seeds, the folder of development files."""
 
 import random
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from PIL import Image
 from allaprima.loss_network import LossNetwork
 
 torch.set_num_threads(1)  # the same sums in the same order on every machine
+# A shell's background job ignores Ctrl-C, and so would the commands that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
