@@ -35,6 +35,26 @@ def generator_gmac(arguments: dict, height: int, width: int) -> list[float]:
     return layer_gmac(PlainGenerator(filters, num_blocks), height + around, width + around)
 
 
+def generator_traffic_gb(arguments: dict, height: int, width: int, item: int) -> float:
+    """1e9 bytes that its convolutions read and write for one image, each input and output once.
+
+    Args:
+        item: bytes of a number.
+    """
+    numbers: list[int] = []
+
+    def count(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        numbers.append(inputs[0].numel() + output.numel())
+
+    around = 2 * arguments.get("margin_px", 0)
+    network = PlainGenerator(arguments["filters"], arguments["num_residual_blocks"]).to("meta")
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(count)
+    network(torch.empty(1, 3, height + around, width + around, device="meta"))
+    return item * sum(numbers) / 1e9
+
+
 def vgg_gmac(architecture: str, deepest: str, height: int, width: int) -> float:
     """Of the loss network up to a layer such as "relu4_3"."""
     total, num_in = 0.0, 3

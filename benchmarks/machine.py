@@ -94,14 +94,16 @@ def product_rates(quick: bool = False) -> dict[str, float]:
     return rates
 
 
-def memory_rate(quick: bool = False) -> float:
+def memory_rate(quick: bool = False, device: str = "cpu") -> float:
     """GB/s of copying a large tensor, read and write counted."""
     size_mb = 128 if quick else 512
-    source = torch.zeros(size_mb * 2**18)
+    source = torch.zeros(size_mb * 2**18, device=device)
     target = torch.empty_like(source)
     seconds = []
     for _ in range(8):
         start = time.perf_counter()
         target.copy_(source)
+        if device == "cuda":
+            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
     return 2 * source.nbytes / statistics.median(seconds) / 1e9

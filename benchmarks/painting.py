@@ -31,6 +31,8 @@ def painting_figures(quick: bool) -> dict[str, Any]:
     Args:
         quick: the smaller size alone, few rounds, no memory.
     """
+    import torch
+
     from benchmarks.arithmetic import generator_gmac
     from benchmarks.machine import product_rates
 
@@ -65,6 +67,10 @@ def painting_figures(quick: bool) -> dict[str, Any]:
         "counts direct convolutions, of whose products Winograd's need a part. The margin is the "
         f"shipped generators': {MARGIN_PX} px more on every side."
     ]
+    if torch.cuda.is_available():
+        from benchmarks.painting_gpu import gpu_sections
+
+        sections += gpu_sections(quick)
     return {"sections": [section.as_dict() for section in sections]}
 
 

@@ -16,9 +16,15 @@ from allaprima.generators.johnson import JohnsonGenerator
 from allaprima.losses import PerceptualLoss
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from benchmarks import machine
+from benchmarks import machine, painting_gpu
 from benchmarks import sections as sections_module
-from benchmarks.arithmetic import generator_gmac, layer_gmac, step_gmac, vgg_gmac
+from benchmarks.arithmetic import (
+    generator_gmac,
+    generator_traffic_gb,
+    layer_gmac,
+    step_gmac,
+    vgg_gmac,
+)
 from benchmarks.baseline import PlainGenerator, PlainLoss, PlainStep
 from benchmarks.figures import Goal, Row, Section
 from benchmarks.painting import AS_SHIPPED, DEFAULT, OURS, arguments_of
@@ -195,6 +201,33 @@ def test_arithmetic_of_a_step_is_the_sum_of_its_parts():
     assert found == pytest.approx(expected)
     with_margin = {**arguments, "margin_px": 8}  # it is seen by the loss network too
     assert step_gmac(with_margin, "vgg16", "relu1_2", ["relu2_2"], 48) == pytest.approx(expected)
+
+
+def test_traffic_is_every_convolutions_input_and_output():
+    a, b, c, h, w = 2, 3, 5, 8, 12
+    full, half, quarter = h * w, h * w // 4, h * w // 16
+    enlarged = (h // 2 + 2) * (w // 2 + 2) * c + (h + 2) * (w + 2) * b  # with a pixel around
+    inputs = full * 3 + full * a + half * b + 2 * quarter * c + enlarged + full * a
+    outputs = full * a + half * b + 3 * quarter * c + half * b + full * a + full * 3
+    arguments = {"filters": [a, b, c], "num_residual_blocks": 1}
+    plain = generator_traffic_gb(arguments, h, w, 4)
+    assert plain == 4 * (inputs + outputs) / 1e9
+    assert generator_traffic_gb(arguments, h, w, 2) == plain / 2
+    with_margin = generator_traffic_gb({**arguments, "margin_px": 4}, h, w, 4)
+    assert with_margin == generator_traffic_gb(arguments, h + 8, w + 8, 4)
+
+
+def test_passes_on_a_gpu_are_told_with_their_share_of_the_bandwidth(monkeypatch):
+    monkeypatch.setattr(painting_gpu, "memory_rate", lambda quick, device: 10.0)
+    (section,) = painting_gpu.gpu_sections(True, "cpu", cases=[(16, 2)])
+    assert section.title == "One pass on a GPU, 2 × 16²"
+    for row in section.rows:
+        way = painting_gpu.WAYS[row.name]
+        item = 2 if way.precision == "bf16" else 4
+        gigabytes = 2 * generator_traffic_gb(way.arguments, 16, 16, item)
+        share = gigabytes / row.median_s / 10
+        assert row.note == f"{share:.0%} of the memory's bandwidth"
+        assert row.work == 2 * 16 * 16 / 1e6
 
 
 @pytest.mark.parametrize(("precision", "rates"), [("32", {"32"}), ("bf16-mixed", {"32", "bf16"})])
