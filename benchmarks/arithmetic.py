@@ -15,24 +15,32 @@ from benchmarks.baseline import PlainGenerator
 
 def layer_gmac(network: nn.Module, height: int, width: int) -> list[float]:
     """1e9 multiply-adds of every convolution in the order of running, for one image."""
-    counts: list[float] = []
+    return [
+        output.numel() * conv.weight[0].numel() / 1e9
+        for conv, _, output in convolutions(network, height, width)
+    ]
 
-    def count(conv: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        counts.append(output.numel() * conv.get_parameter("weight")[0].numel() / 1e9)
+
+def convolutions(
+    network: nn.Module, height: int, width: int
+) -> list[tuple[nn.Conv2d, Tensor, Tensor]]:
+    """Every convolution that one image runs through, its input and its output, without numbers."""
+    found: list[tuple[nn.Conv2d, Tensor, Tensor]] = []
+
+    def note(conv: nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        found.append((conv, inputs[0], output))
 
     network = copy.deepcopy(network).to("meta")
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(count)
+            module.register_forward_hook(note)  # pyright: ignore
     network(torch.empty(1, 3, height, width, device="meta"))
-    return counts
+    return found
 
 
 def generator_gmac(arguments: dict, height: int, width: int) -> list[float]:
     """The same of a :class:`JohnsonGenerator` of these arguments."""
-    filters, num_blocks = arguments["filters"], arguments["num_residual_blocks"]
-    around = 2 * arguments.get("margin_px", 0)
-    return layer_gmac(PlainGenerator(filters, num_blocks), height + around, width + around)
+    return layer_gmac(*plain_generator(arguments, height, width))
 
 
 def generator_traffic_gb(arguments: dict, height: int, width: int, item: int) -> float:
@@ -41,18 +49,15 @@ def generator_traffic_gb(arguments: dict, height: int, width: int, item: int) ->
     Args:
         item: bytes of a number.
     """
-    numbers: list[int] = []
+    run = convolutions(*plain_generator(arguments, height, width))
+    return item * sum(x.numel() + y.numel() for _, x, y in run) / 1e9
 
-    def count(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        numbers.append(inputs[0].numel() + output.numel())
 
+def plain_generator(arguments: dict, height: int, width: int) -> tuple[nn.Module, int, int]:
+    """The network, and the size of what it sees: the margin is around the image."""
     around = 2 * arguments.get("margin_px", 0)
-    network = PlainGenerator(arguments["filters"], arguments["num_residual_blocks"]).to("meta")
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(count)
-    network(torch.empty(1, 3, height + around, width + around, device="meta"))
-    return item * sum(numbers) / 1e9
+    network = PlainGenerator(arguments["filters"], arguments["num_residual_blocks"])
+    return network, height + around, width + around
 
 
 def vgg_gmac(architecture: str, deepest: str, height: int, width: int) -> float:
