@@ -31,6 +31,7 @@ artefacts: $(INSTALLED)
 
 checkpoints: $(INSTALLED)
 	$(BIN)/python -m benchmarks.shipped --paintings $(PAINTINGS) --photos $(PHOTOS)
+	$(BIN)/python -m benchmarks.beside_optimizer --paintings $(PAINTINGS)
 
 gallery: $(INSTALLED)
 	$(BIN)/python -m benchmarks.gallery

@@ -95,6 +95,13 @@ def page(names: Sequence[str]) -> str:
         "",
         "Twelve pictures in every shipped style, each painted in a single pass at the size shown;",
         "made by `make gallery`. Photographs: see `src/allaprima/assets/photos/SOURCES.md`.",
+        "",
+        "## Beside the optimiser",
+        "",
+        "One pass, and L-BFGS on its way from noise, under the loss that the generator was trained",
+        "with, at 256²; made by `python -m benchmarks.beside_optimizer --paintings FOLDER`.",
+        "",
+        "![one pass beside L-BFGS](beside_optimizer.jpg)",
     ]
     for subject in SUBJECTS:
         cells = [
