@@ -85,7 +85,7 @@ def photos_of_size(folder: Path, short_side_px: int, num_photos: int = 12) -> li
 
 def reading(photos: list[Path], num: int) -> Callable[[], None]:
     """The next so many positions of the training's stream at each call."""
-    dataset, position = PhotoDataset(photos, CROP_PX, seed=0), 0
+    dataset, position = PhotoDataset(photos, [CROP_PX], seed=0), 0
 
     def read() -> None:
         nonlocal position

@@ -160,7 +160,7 @@ def test_a_damaged_jpeg_is_told_and_not_read_in_part(tmp_path):
 
 def test_small_photos_are_scaled_up(tmp_path):
     Image.new("RGB", (3, 1), (9, 8, 7)).save(path := tmp_path / "a.png")
-    dataset = PhotoDataset([path], 32, seed=0)
+    dataset = PhotoDataset([path], [32], seed=0)
     for position in range(5):
         image, _ = dataset[position]
         assert image.shape == (3, 32, 32)
@@ -170,7 +170,7 @@ def test_small_photos_are_scaled_up(tmp_path):
 def test_crops_vary_in_scale_place_and_mirroring(tmp_path):
     ramp = np.tile(np.arange(128, dtype=np.uint8), (128, 1))
     Image.fromarray(ramp).convert("RGB").save(path := tmp_path / "a.png")
-    dataset = PhotoDataset([path], 32, seed=0)
+    dataset = PhotoDataset([path], [32], seed=0)
     rows = torch.stack([dataset[position][0][0, 16] for position in range(200)]).float()
     slopes = (rows[:, 28] - rows[:, 4]) / 24 * 32 / 128  # of the photo's side
     assert 0.4 < (slopes < 0).float().mean() < 0.6
@@ -191,11 +191,11 @@ def test_every_epoch_has_every_photo_once_in_its_own_order(photos):
 
 
 def test_a_position_decides_alone_and_the_seed_with_it(photos):
-    one, other = PhotoDataset(photos, 16, seed=1), PhotoDataset(photos, 16, seed=1)
+    one, other = PhotoDataset(photos, [16], seed=1), PhotoDataset(photos, [16], seed=1)
     forward = [one[i][0] for i in range(30)]
     for i in reversed(range(30)):
         assert torch.equal(other[i][0], forward[i])
-    reseeded = PhotoDataset(photos, 16, seed=2)
+    reseeded = PhotoDataset(photos, [16], seed=2)
     assert any(not torch.equal(reseeded[i][0], forward[i]) for i in range(30))
 
 
@@ -207,6 +207,23 @@ def test_workers_do_not_change_the_stream(shared):
     )
     assert torch.equal(plain, one)
     assert torch.equal(plain, two)
+
+
+def test_batches_take_crop_sizes_in_turn_after_a_later_start_too(photos):
+    def sizes(position, **options):
+        data = module(photos, crop_px=[16, 32, 48], **options)
+        data.load_state_dict({"position": position})
+        batches = list(itertools.islice(data.train_dataloader(), 4))
+        assert {len(images) for images, _ in batches} == {data.batch_size}
+        return [images.shape[-1] for images, _ in batches]
+
+    assert sizes(0, batch_size=2) == [16, 32, 48, 16]
+    assert sizes(4, batch_size=2) == [48, 16, 32, 48]
+    assert sizes(5, batch_size=2) == [48, 16, 32, 48]  # an odd position, of batches of one
+    assert sizes(5, batch_size=1, num_workers=1) == [48, 16, 32, 48]
+    assert {photo.shape for photo in module(photos, crop_px=[32, 16]).fixed_photos(2)} == {
+        (3, 32, 32)
+    }
 
 
 def test_a_later_start_is_the_tail_of_the_stream(photos):
@@ -368,6 +385,8 @@ def test_photos_held_out_are_never_trained_on(photos):
     [
         ({"crop_px": 12}, ["crop_px=12", "16"]),
         ({"crop_px": 18}, ["crop_px=18", "multiple of 4"]),
+        ({"crop_px": [16, 18]}, ["crop_px=18", "multiple of 4"]),
+        ({"crop_px": []}, ["crop_px=None", "at least 16"]),
         ({"batch_size": 0}, ["batch_size=0", "at least 1"]),
         ({"batch_size": 1.5}, ["batch_size=1.5", "whole"]),
         ({"num_workers": "many"}, ["num_workers=many"]),
@@ -444,7 +463,7 @@ def test_lightning_resumes_where_it_stopped_whatever_was_read_ahead(photos, tmp_
 
 
 def test_the_stream_of_the_development_photos_is_full_of_colour(shared):
-    dataset = PhotoDataset(list_coco(shared / "photos", "train2017"), 64, seed=0)
+    dataset = PhotoDataset(list_coco(shared / "photos", "train2017"), [64], seed=0)
     images, broken = zip(*(dataset[position] for position in range(24)), strict=True)
     assert not any(broken)
     assert torch.stack(images).float().std() > 30

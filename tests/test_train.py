@@ -145,7 +145,7 @@ def test_an_earlier_run_is_not_overwritten_unasked(train, tmp_path, name):
 
 
 def test_an_interrupted_run_resumes_bit_for_bit(train, tmp_path, monkeypatch):
-    steps = ["trainer.max_steps=6", "data.num_workers=1"]
+    steps = ["trainer.max_steps=6", "data.num_workers=1", "data.crop_px=[32,48]"]
     assert train(*steps, "hydra.run.dir=whole")[0] == 0
 
     class Terminate(pl.Callback):

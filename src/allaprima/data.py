@@ -39,7 +39,8 @@ class PhotoDataModule(pl.LightningDataModule):
     Args:
         train_photos: files to train on.
         val_photos: files to validate on; None holds ``num_val`` of ``train_photos`` out.
-        crop_px: side of a crop.
+        crop_px: side of a crop; or several, which the batches take in turn, for a generator that
+            shall paint small and large photos alike. Photos for validation have the first.
         batch_size: photos per step and process.
         num_val: validation photos at most.
         num_workers: processes that read photos. "auto" leaves one core of each training process's
@@ -57,7 +58,7 @@ class PhotoDataModule(pl.LightningDataModule):
         self,
         train_photos: Sequence[str | Path],
         val_photos: Sequence[str | Path] | None = None,
-        crop_px: int = 256,
+        crop_px: int | Sequence[int] = 256,
         batch_size: int = 4,
         num_val: int = 8,
         num_workers: int | Literal["auto"] = "auto",
@@ -67,7 +68,9 @@ class PhotoDataModule(pl.LightningDataModule):
     ):
         super().__init__()
         train_photos = list(dict.fromkeys(train_photos))  # a double might be held out once alone
-        _check("crop_px", crop_px, 16, multiple_of=4)
+        crop_sizes_px = tuple(crop_px) if isinstance(crop_px, Sequence) else (crop_px,)
+        for size_px in crop_sizes_px or [None]:
+            _check("crop_px", size_px, 16, multiple_of=4)
         _check("batch_size", batch_size, 1)
         _check("num_val", num_val, 1)
         _check("seed", seed, 0)
@@ -86,7 +89,7 @@ class PhotoDataModule(pl.LightningDataModule):
                 )
             train_photos = train_photos[:num_train_photos]
         self.train_photos, self.val_photos = train_photos, val_photos
-        self.crop_px, self.batch_size, self.num_val = crop_px, batch_size, num_val
+        self.crop_sizes_px, self.batch_size, self.num_val = crop_sizes_px, batch_size, num_val
         self.num_workers, self.seed, self.root = num_workers, seed, root
         self.start_position = self.start_step = 0
         self.num_delivered = 0
@@ -116,7 +119,13 @@ class PhotoDataModule(pl.LightningDataModule):
         if not isinstance(num_workers, int):
             num_workers = max(0, min(MAX_AUTO_WORKERS, _num_cores() // sharing - 1))
         return TimedLoader(
-            PhotoDataset(self.train_photos, self.crop_px, self.seed),
+            PhotoDataset(
+                self.train_photos,
+                self.crop_sizes_px,
+                self.seed,
+                self.batch_size * world_size,
+                self.start_position,
+            ),
             self.batch_size,
             sampler=StreamSampler(self.start_position, self.batch_size, rank, world_size),
             collate_fn=_collate,
@@ -169,7 +178,7 @@ class PhotoDataModule(pl.LightningDataModule):
 
     @cached_property
     def _validation(self) -> FixedPhotos:
-        return FixedPhotos(self.val_photos, self.crop_px, self.num_val)
+        return FixedPhotos(self.val_photos, self.crop_sizes_px[0], self.num_val)
 
 
 class CanvasDataModule(pl.LightningDataModule):
@@ -190,7 +199,8 @@ class CanvasDataModule(pl.LightningDataModule):
         _check("crop_px", crop_px, 16, multiple_of=4)
         _check("batch_size", batch_size, 1)
         _check("num_val", num_val, 1)
-        self.crop_px, self.batch_size, self.num_val, self.seed = crop_px, batch_size, num_val, seed
+        self.crop_sizes_px, self.seed = (crop_px,), seed
+        self.batch_size, self.num_val = batch_size, num_val
         self.canvas = torch.ones(3, crop_px, crop_px)
 
     def fixed_photos(self, num_photos: int) -> list[Tensor]:

@@ -117,15 +117,24 @@ class PhotoDataset(Dataset[Item]):
     What is at a position depends on the seed and the position alone, so the stream is the same
     for any number of workers and processes, and resuming is starting at a position. Every epoch
     (so many positions as there are photos) has its own order. A crop's side is between half and
-    the whole of the photo's short side, its place and a mirroring are random.
+    the whole of the photo's short side, its place and a mirroring are random. Of several sizes in
+    ``crop_px``, each batch has the next: ``num_together`` positions, from ``start`` on.
 
     A photo that cannot be read is replaced by the next one of the epoch and told in the item.
     Where so many in a row are broken that the run must end, the image is black.
     """
 
-    def __init__(self, photos: Sequence[str | Path], crop_px: int, seed: int):
+    def __init__(
+        self,
+        photos: Sequence[str | Path],
+        crop_px: Sequence[int],
+        seed: int,
+        num_together: int = 1,
+        start: int = 0,
+    ):
         self.photos = [str(photo) for photo in photos]
         self.crop_px, self.seed = crop_px, seed
+        self.num_together, self.start = num_together, start
         self.max_tries = min(len(photos), max_broken(len(photos)) + 1)
         self.epoch, self.order = -1, np.empty(0, int)
 
@@ -137,15 +146,21 @@ class PhotoDataset(Dataset[Item]):
         rng = np.random.default_rng((self.seed, epoch, position))
         share, x, y = rng.uniform(MIN_CROP_SHARE, 1), rng.random(), rng.random()
         step = -1 if rng.random() < 0.5 else 1
+        crop_px = self._size_at(position)
         broken: list[str] = []
         for offset in range(self.max_tries):
             photo = self.photos[self.order[(index + offset) % len(self.photos)]]
             try:
-                square = read_square(photo, self.crop_px, share, x, y)[:, ::step]
+                square = read_square(photo, crop_px, share, x, y)[:, ::step]
                 return _to_tensor(square), broken
             except InputError as error:  # told in the item: raised in a worker, it would be garbled
                 broken.append(str(error))
-        return torch.zeros(3, self.crop_px, self.crop_px, dtype=torch.uint8), broken
+        return torch.zeros(3, crop_px, crop_px, dtype=torch.uint8), broken
+
+    def _size_at(self, position: int) -> int:
+        """One for a whole batch, though ``start`` be a position of smaller batches."""
+        num_before, since = self.start // self.num_together, position - self.start
+        return self.crop_px[(num_before + since // self.num_together) % len(self.crop_px)]
 
 
 class TimedLoader(DataLoader):

@@ -52,7 +52,8 @@ def train(cfg: DictConfig) -> None:
         generator, metadata = load_generator(find_generator(cfg.start_from))
         module.start_from(generator)
         before = {"photos seen before, by start_from": photos_seen(metadata)}
-    module.rehearse(data.crop_px)
+    for size_px in data.crop_sizes_px:
+        module.rehearse(size_px)
     style: Any = OmegaConf.to_container(cfg.style, resolve=True)
     module.record = {
         "style": {**style, "image": style["image"] and Path(style["image"]).name},  # no local path
