@@ -13,7 +13,7 @@ from PIL import Image
 
 from allaprima.entrypoints.evaluate import main
 from allaprima.errors import InputError
-from allaprima.evaluate import Plan, best_so_far, equivalent_evaluations, quantile
+from allaprima.evaluate import EarlierRuns, Plan, best_so_far, equivalent_evaluations, quantile
 from allaprima.evaluation_report import summarize, worth
 from allaprima.generators.johnson import JohnsonGenerator
 from allaprima.generators.ulyanov import UlyanovGenerator
@@ -54,8 +54,8 @@ RECIPE = {
 STYLE = {"name": "noise", "title": "Noise", "source": None, "image": "painting.png"}
 
 
-def save(file, recipe=RECIPE, style=STYLE, generator=None):
-    torch.manual_seed(1)
+def save(file, recipe=RECIPE, style=STYLE, generator=None, seed=1):
+    torch.manual_seed(seed)
     generator = generator or JohnsonGenerator((4, 4, 4), num_residual_blocks=1)
     text = recipe if isinstance(recipe, str | None) else yaml.safe_dump(recipe)
     metadata = {"style": {**style, "size_px": 64}} if style else {}
@@ -343,6 +343,55 @@ def test_runs_may_end_when_the_pass_is_beaten(evaluate):
     assert Image.open("out/contact_sheet.jpg").size[0] < 3 * 128  # photo and pass alone
 
 
+def test_the_optimizers_runs_serve_another_checkpoint(evaluate, monkeypatch):
+    from allaprima import evaluate as evaluation
+
+    assert evaluate()[0] == 0
+    assert evaluate("until_beaten=true", "starts=[content]", "hydra.run.dir=beaten")[0] == 0
+    save("small.safetensors", seed=2)
+    assert evaluate("hydra.run.dir=anew")[0] == 0
+
+    runs = []
+    real = evaluation.optimize_image
+    monkeypatch.setattr(
+        evaluation, "optimize_image", lambda *a, **k: runs.append(a) or real(*a, **k)
+    )
+    status, said = evaluate("reuse=out", "hydra.run.dir=again")
+    assert status == 0, said
+    assert not runs
+    pairs = zip(*(read_evaluation(f)["photos"]["32"] for f in ("anew", "again")), strict=True)
+    for anew, again in pairs:
+        assert again["pass"] == anew["pass"] != read_evaluation()["photos"]["32"][0]["pass"]
+        for start in ("noise", "content"):
+            for told in ("losses", "equivalent", "at"):
+                assert again["optimizer"][start][told] == anew["optimizer"][start][told]
+    sheets = (Path(f, "photos/001_0_32.png").read_bytes() for f in ("anew", "again"))
+    assert len(set(sheets)) == 1
+    # Runs that ended at another pass's loss are no whole curves.
+    assert evaluate("starts=[content]", "reuse=beaten", "hydra.run.dir=whole")[0] == 0
+    assert len(runs) == 2
+    status, said = evaluate("evaluations=5", "reuse=out", "hydra.run.dir=longer")
+    assert status == 1
+    assert "another evaluations: reuse cannot have it" in said
+
+
+@pytest.mark.parametrize(
+    ("losses", "until_beaten", "wanted_until_beaten", "found"),
+    [
+        ([5, 3, 2], False, False, 2),
+        ([5, 3, 2], False, True, 2),
+        ([5, 3], True, True, 2),
+        ([5, 4], True, True, None),  # ended at another pass's 4: how long to 3 is not known
+        ([5, 3], True, False, None),
+    ],
+)
+def test_which_earlier_runs_will_do(losses, until_beaten, wanted_until_beaten, found):
+    earlier = EarlierRuns({"noise": {"losses": losses, "at": {}}}, until_beaten, [])
+    run = earlier.find("noise", Plan(until_beaten=wanted_until_beaten), goal=3)
+    assert (run and run["equivalent"]) == found
+    assert earlier.find("content", Plan(), goal=3) is None
+
+
 def test_another_loss_may_be_chosen_and_several_sizes(evaluate):
     status, said = evaluate(
         "loss=johnson", "sizes=[32,48]", "starts=[noise]", "evaluations=1", "data.num_val=1",
@@ -413,6 +462,7 @@ def test_a_restoration_is_told_its_metrics(evaluate, noise_photos):
         (["data=canvas"], ["no photos"]),
         (["device=abacus"], ["abacus"]),
         (["loss=unknown"], ["unknown"]),
+        (["reuse=nowhere"], ["reuse=nowhere", "folder"]),
     ],
 )
 def test_bad_input_is_told_plainly_before_the_work(evaluate, arguments, words):

@@ -70,12 +70,38 @@ class Plan:
         return sorted({n for n in PICTURE_COUNTS if n < self.evaluations} | {self.evaluations})
 
 
+@dataclass(frozen=True)
+class EarlierRuns:
+    """The optimiser's runs on a photo from an earlier evaluation, under the same loss and seed.
+
+    Args:
+        by_start: figures, as :func:`evaluate_stylization` has them in ``optimizer``.
+        until_beaten: they may have ended at the loss of another pass.
+        pictures: the first start's, at ``plan.picture_counts``.
+    """
+
+    by_start: Figures
+    until_beaten: bool
+    pictures: Pictures
+
+    def find(self, start: str, plan: Plan, goal: float) -> Figures | None:
+        """A run as the plan would have it, judged by another pass's loss; None: there is none."""
+        run = self.by_start.get(start)
+        if run is None:
+            return None
+        equivalent = equivalent_evaluations(run["losses"], goal)
+        if self.until_beaten and (equivalent is None or not plan.until_beaten):
+            return None
+        return {**run, "equivalent": equivalent}
+
+
 def evaluate_stylization(
     generator: nn.Module,
     loss: PerceptualLoss,
     photo: Tensor,
     plan: Plan,
     on_evaluation: Callable[[], object] = lambda: None,
+    earlier: EarlierRuns | None = None,
 ) -> tuple[Figures, Pictures]:
     """Loss terms of a photo, of one pass, and of L-BFGS on its way: all by one float32 loss.
 
@@ -84,6 +110,7 @@ def evaluate_stylization(
     Args:
         photo: RGB (3, H, W) in [0,1], on the device of generator and loss.
         on_evaluation: called after each of the optimiser's.
+        earlier: runs that need not be run again.
 
     Returns:
         Figures: ``photo`` and ``pass`` (terms and their sum, ``loss``), ``pass_s``, and for each
@@ -103,6 +130,10 @@ def evaluate_stylization(
     runs = {}
     pictures: Pictures = [photo.cpu(), painted[0].cpu()]
     for name in plan.starts:
+        if earlier and (found := earlier.find(name, plan, of_pass["loss"])):
+            runs[name] = found
+            pictures += earlier.pictures if name == plan.starts[0] else []
+            continue
         start = STARTS[name](photo, loss, plan.seed)[None]
         run = Run(terms_of, plan, of_pass["loss"], on_evaluation)
         optimize_image(start, run.loss, plan.evaluations, run.note, on_best=run.keep)

@@ -4,16 +4,18 @@ import hashlib
 import json
 import os
 import statistics
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from allaprima.errors import InputError
-from allaprima.evaluate import Figures, Pictures, Plan, best_so_far
+from allaprima.evaluate import EarlierRuns, Figures, Pictures, Plan, best_so_far
 from allaprima.evaluation_report import summarize, worth, write_page
+from allaprima.images import read_picture
 from allaprima.plots import draw_curves, to_pixels, write_contact_sheet
 
 NOT_RUN = "not run"
@@ -45,18 +47,8 @@ class EvaluationFolder:
         file = self.photos / f"{name}.json"
         if not self.resume or not file.exists():
             return None
-        try:
-            figures = json.loads(file.read_text(encoding="utf-8"))
-            before = figures["settings"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{file} cannot be read ({error}); delete it") from error
-        differing = [key for key in settings if before.get(key) != settings[key]]
-        if differing:
-            raise InputError(
-                f"{file} was made under another {', '.join(differing)}: resume with the same, or "
-                "choose another hydra.run.dir, or overwrite=true"
-            )
-        return figures
+        fix = "resume with the same, or choose another hydra.run.dir, or overwrite=true"
+        return _read(file, settings, settings.keys(), fix)
 
     def keep(self, name: str, figures: Figures, pictures: Pictures) -> None:
         """Write a photo's figures, and its pictures side by side; blanks are white."""
@@ -137,6 +129,35 @@ class EvaluationFolder:
         write_contact_sheet(
             sheet, reached(header), list(map(reached, rows)), list(map(reached, captions))
         )
+
+
+def find_runs(folder: Path, name: str, settings: Figures) -> EarlierRuns | None:
+    """The optimiser's runs on a photo in another evaluation's folder, whatever its checkpoint.
+
+    Raises:
+        InputError: they were made under other settings, or a file cannot be read.
+    """
+    file = folder / "photos" / f"{name}.json"
+    if not file.exists():
+        return None
+    deciding = settings.keys() - {"checkpoint", "until_beaten"}
+    figures = _read(file, settings, deciding, "reuse cannot have it: say reuse=null")
+    panels = np.split(read_picture(file.with_suffix(".png")).rgb, figures["num_pictures"], axis=1)
+    pictures: Pictures = [torch.from_numpy(panel).permute(2, 0, 1) for panel in panels[2:]]
+    return EarlierRuns(figures["optimizer"], figures["settings"]["until_beaten"], pictures)
+
+
+def _read(file: Path, settings: Figures, deciding: Collection[str], fix: str) -> Figures:
+    """A photo's figures, made under these settings, as far as they decide."""
+    try:
+        figures = json.loads(file.read_text(encoding="utf-8"))
+        before = figures["settings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} cannot be read ({error}); delete it") from error
+    differing = [key for key in settings if key in deciding and before.get(key) != settings[key]]
+    if differing:
+        raise InputError(f"{file} was made under another {', '.join(differing)}: {fix}")
+    return figures
 
 
 def _captions(figures: Figures, plan: Plan) -> list[str]:

@@ -18,7 +18,7 @@ from allaprima.entrypoints.evaluation_job import Job, check_size, prepare
 from allaprima.entrypoints.train import command, shown
 from allaprima.errors import InputError
 from allaprima.evaluate import STARTS, Figures, Plan, describe_machine
-from allaprima.evaluation_files import EvaluationFolder, fingerprint
+from allaprima.evaluation_files import EvaluationFolder, find_runs, fingerprint
 from allaprima.photos import read_square
 from allaprima.resources import resource_dir
 from allaprima.weights import find_generator
@@ -45,11 +45,14 @@ def evaluate(cfg: DictConfig) -> None:
     plan = read_plan(cfg)
     folder = EvaluationFolder(Path(cfg.output_dir), resume=cfg.resume, overwrite=cfg.overwrite)
     job, recipe = prepare(cfg, plan)
+    reuse = None if cfg.reuse is None else Path(cfg.reuse)
+    if reuse and (job.loss is None or not (reuse / "photos").is_dir()):
+        raise InputError(f"reuse={reuse} must be the folder of a stylisation's evaluation")
     for size_px in cfg.sizes:
         check_size(job, size_px)
     paths = list_photos(cfg, recipe)
     try:
-        by_size = evaluate_photos(job, folder, paths, list(cfg.sizes), cfg.data.num_val)
+        by_size = evaluate_photos(job, folder, reuse, paths, list(cfg.sizes), cfg.data.num_val)
     except KeyboardInterrupt:
         words = command().split(" ")
         words = [w for w in words if not w.startswith(("resume=", "overwrite=", "hydra.run.dir="))]
@@ -127,7 +130,12 @@ def read_photos(paths: list[Path], size_px: int, num_photos: int) -> Iterator[tu
 
 
 def evaluate_photos(
-    job: Job, folder: EvaluationFolder, paths: list[Path], sizes: list[int], num_photos: int
+    job: Job,
+    folder: EvaluationFolder,
+    reuse: Path | None,
+    paths: list[Path],
+    sizes: list[int],
+    num_photos: int,
 ) -> dict[int, list[Figures]]:
     """All photos at all sizes; each is written when it is done, and not done again if it was."""
     num_photos = min(num_photos, len(paths))
@@ -154,8 +162,11 @@ def evaluate_photos(
                 name = f"{number:03d}_{path.stem}_{size_px}"
                 figures = folder.find(name, settings)
                 if figures is None:
+                    earlier = find_runs(reuse, name, settings) if reuse else None
                     figures, pictures = job.evaluate(
-                        photo.to(job.device), lambda area=size_px**2: progress.advance(bar, area)
+                        photo.to(job.device),
+                        lambda area=size_px**2: progress.advance(bar, area),
+                        earlier,
                     )
                     figures = {"name": path.stem, "settings": settings, **figures}
                     folder.keep(name, figures, pictures)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from allaprima.errors import InputError
 from allaprima.evaluate import (
+    EarlierRuns,
     Figures,
     Pictures,
     Plan,
@@ -37,10 +38,14 @@ class Job(NamedTuple):
     settings: Figures  # what decides the figures, so that an earlier run's may be kept
     device: torch.device
 
-    def evaluate(self, photo: Tensor, on_evaluation: Any) -> tuple[Figures, Pictures]:
+    def evaluate(
+        self, photo: Tensor, on_evaluation: Any, earlier: EarlierRuns | None
+    ) -> tuple[Figures, Pictures]:
         if self.loss is None:
             return evaluate_restoration(self.generator, self.task, photo)
-        return evaluate_stylization(self.generator, self.loss, photo, self.plan, on_evaluation)
+        return evaluate_stylization(
+            self.generator, self.loss, photo, self.plan, on_evaluation, earlier
+        )
 
 
 def prepare(cfg: DictConfig, plan: Plan) -> tuple[Job, dict[str, Any]]:
