@@ -372,7 +372,7 @@ def test_the_optimizers_runs_serve_another_checkpoint(evaluate, monkeypatch):
     assert len(runs) == 2
     status, said = evaluate("evaluations=5", "reuse=out", "hydra.run.dir=longer")
     assert status == 1
-    assert "another evaluations: reuse cannot have it" in said
+    assert "another evaluations: take the same, or reuse=null" in said
 
 
 @pytest.mark.parametrize(

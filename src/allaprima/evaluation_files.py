@@ -141,7 +141,7 @@ def find_runs(folder: Path, name: str, settings: Figures) -> EarlierRuns | None:
     if not file.exists():
         return None
     deciding = settings.keys() - {"checkpoint", "until_beaten"}
-    figures = _read(file, settings, deciding, "reuse cannot have it: say reuse=null")
+    figures = _read(file, settings, deciding, "take the same, or reuse=null")
     panels = np.split(read_picture(file.with_suffix(".png")).rgb, figures["num_pictures"], axis=1)
     pictures: Pictures = [torch.from_numpy(panel).permute(2, 0, 1) for panel in panels[2:]]
     return EarlierRuns(figures["optimizer"], figures["settings"]["until_beaten"], pictures)
