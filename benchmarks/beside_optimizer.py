@@ -1,4 +1,4 @@
-"""One pass beside the optimiser, in every shipped style: docs/beside_optimizer.jpg.
+"""One pass beside the optimiser, in every shipped style: docs/beside_optimizer.webp.
 
     python -m benchmarks.beside_optimizer --paintings FOLDER
 
@@ -21,7 +21,7 @@ from allaprima.images import read_picture, to_uint8
 from allaprima.plots import write_contact_sheet
 from benchmarks.shipped import CHECKPOINTS, PAINTINGS, WORK, demo_photo, run
 
-PHOTO, SHEET = "castle-above-forest", Path("docs/beside_optimizer.jpg")
+PHOTO, SHEET = "castle-above-forest", Path("docs/beside_optimizer.webp")
 HEADER = "photo", "one pass", *(f"L-BFGS from noise: {count}" for count in PICTURE_COUNTS)
 
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = sorted(PAINTINGS)
     folders = [evaluate(name, options.paintings / PAINTINGS[name], photo) for name in names]
     rows, captions = zip(*map(read, names, folders), strict=True)
-    write_contact_sheet(SHEET, HEADER, rows, captions)
+    write_contact_sheet(SHEET, HEADER, rows, captions, quality=75)
 
 
 def evaluate(name: str, painting: Path, photo: Path) -> Path:

@@ -101,7 +101,7 @@ def page(names: Sequence[str]) -> str:
         "One pass, and L-BFGS on its way from noise, under the loss that the generator was trained",
         "with, at 256²; made by `python -m benchmarks.beside_optimizer --paintings FOLDER`.",
         "",
-        "![one pass beside L-BFGS](beside_optimizer.jpg)",
+        "![one pass beside L-BFGS](beside_optimizer.webp)",
     ]
     for subject in SUBJECTS:
         cells = [

@@ -15,7 +15,7 @@ LOSSES = {"50": 1.0, "100": 0.75, "500": 0.25}
 def evaluations(tmp_path, monkeypatch):
     """Folders of evaluations that are done, each with five panels, the darker the later."""
     monkeypatch.setattr(beside_optimizer, "WORK", tmp_path)
-    monkeypatch.setattr(beside_optimizer, "SHEET", tmp_path / "sheet.jpg")
+    monkeypatch.setattr(beside_optimizer, "SHEET", tmp_path / "sheet.webp")
     commands = []
     monkeypatch.setattr(beside_optimizer, "run", lambda *words: commands.append(words))
     panels = np.repeat(np.linspace(1, 0.2, 5, dtype=np.float32), 128)
@@ -51,6 +51,6 @@ def test_a_row_has_the_photo_the_pass_and_the_optimizer_on_its_way(evaluations, 
         "worth 60"
     )
     beside_optimizer.main(["--paintings", str(tmp_path)])
-    sheet = read_picture(tmp_path / "sheet.jpg").rgb
+    sheet = read_picture(tmp_path / "sheet.webp").rgb
     assert sheet.shape[0] > 6 * 128
     assert sheet.shape[1] > 5 * 128

@@ -95,6 +95,7 @@ def write_contact_sheet(
     header: Sequence[str],
     rows: Sequence[Sequence[np.ndarray | None]],
     captions: Sequence[Sequence[str]],
+    quality: int = 92,
 ) -> None:
     """A table of pictures: titles above the columns, a caption under each picture.
 
@@ -120,7 +121,7 @@ def write_contact_sheet(
             if picture is not None:
                 sheet.paste(Image.fromarray(resize(picture, height, width)), (left, top))
             draw.text((left, top + height + 4), caption, "#444444", font)
-    write_picture(path, np.asarray(sheet), overwrite=True, quality=92)
+    write_picture(path, np.asarray(sheet), overwrite=True, quality=quality)
 
 
 def to_pixels(picture: Tensor) -> np.ndarray:
