@@ -67,7 +67,9 @@ def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None
         assert torch.equal(a[name], b[name]), name
 
 
-def test_a_run_leaves_a_generator_a_card_a_picture_and_its_curves(train, tmp_path):
+def test_a_run_leaves_a_generator_a_card_a_picture_and_its_curves(train, tmp_path, monkeypatch):
+    commits = iter(["at the start", "moved on meanwhile"])
+    monkeypatch.setattr("allaprima.result.source_commit", lambda: next(commits))
     status, said = train("trainer.max_steps=3", "hydra.run.dir=run", "trainer.val_check_interval=2")
     assert status == 0, said
     last_line = said.strip().splitlines()[-1]
@@ -75,6 +77,7 @@ def test_a_run_leaves_a_generator_a_card_a_picture_and_its_curves(train, tmp_pat
     assert "run/starry_night.safetensors" in last_line
     generator, metadata = load_generator(tmp_path / "run/starry_night.safetensors")
     assert metadata["style"]["title"] == "The Starry Night"
+    assert metadata["commit"] == "at the start"
     assert metadata["metrics"]["steps"] == 3
     assert metadata["metrics"]["photos seen"] == 6
     assert generator(torch.rand(1, 3, 20, 21)).shape == (1, 3, 20, 21)

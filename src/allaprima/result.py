@@ -40,10 +40,11 @@ def write_result(
 
     Args:
         photos: RGB (3, H, W) in [0,1], not trained on.
-        record: "style" (a mapping with name, title, artist, …), "recipe", "command", "metrics".
+        record: "style" (a mapping with name, title, artist, …), "recipe", "command", "commit" (of
+            the run's start), "metrics".
     """
     generator, card, picture = result_paths(folder, record["style"]["name"])
-    record = {**record, "software": _software(), "commit": _commit()}
+    record = {**record, "software": _software()}
     write_picture(picture, _before_after(module, photos), overwrite=True)
     save_generator(generator, module.painter.cpu(), record, overwrite=True)
     description = describe_generator(module.generator)
@@ -117,7 +118,7 @@ def _software() -> str:
     )
 
 
-def _commit() -> str:
+def source_commit() -> str:
     """The source tree's commit, or the release where there is no source tree."""
 
     def git(*arguments: str) -> str:

@@ -35,7 +35,7 @@ def train(cfg: DictConfig) -> None:
     """
     from allaprima.callbacks import StopSignals
     from allaprima.lightning import TensorBoardLogger, pl
-    from allaprima.result import check_unused, write_result
+    from allaprima.result import check_unused, source_commit, write_result
 
     folder = Path(cfg.output_dir)
     checkpoint = find_checkpoint(cfg.resume)
@@ -59,6 +59,7 @@ def train(cfg: DictConfig) -> None:
         "style": {**style, "image": style["image"] and Path(style["image"]).name},  # no local path
         "recipe": recipe(cfg),
         "command": command(leave_out=("resume=", "overwrite=")),
+        "commit": source_commit(),  # now: the sources may have changed when the run ends
     }
 
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
