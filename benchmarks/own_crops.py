@@ -1,64 +1,87 @@
-"""How near a painting's own parts come to it: what a style error at a size can tell.
+"""What a style error at a size can tell: of a painting's own parts, and of one pass.
 
-    python -m benchmarks.own_crops --paintings FOLDER
+    python -m benchmarks.own_crops --paintings FOLDER --photos COCO
 
 Random squares of each painting, as large as the pictures that were evaluated, are judged by the
-loss that its shipped generator was trained with, beside the single pass as its card tells it.
+loss that its shipped generator was trained with; so is one pass on validation photos. Of the error
+of either, the part is told that the mean of their Gram matrices has not: what differs from one to
+the next, though each should have the whole painting's.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 import torch
 from omegaconf import OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
 
 from allaprima.entrypoints.evaluation_job import make_loss
-from allaprima.evaluate import numbers
 from allaprima.evaluation_report import table
 from allaprima.losses import PerceptualLoss
+from allaprima.photos import list_coco, read_square
 from allaprima.recipes import read_recipe
-from allaprima.weights import list_generators, read_metadata
-from benchmarks.shipped import EVALUATIONS, PAINTINGS, part_of
+from allaprima.weights import list_generators, load_generator
+from benchmarks.shipped import EVALUATIONS, PAINTINGS
 
-NUM_CROPS = 8
-HEADER = ("painting", "size", "own parts", "one pass")
+NUM_IMAGES = 16  # of the painting's squares, and of photos
+HEADER = ("painting", "size", "own parts", "that differs", "one pass", "that differs")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--paintings", type=Path, required=True)
+    parser.add_argument("--photos", type=Path, required=True)
     options = parser.parse_args(arguments)
     rows = []
     for name, file in list_generators().items():
-        metadata = read_metadata(file)
+        generator, metadata = load_generator(file)
         painting = {"style": {"image": str(options.paintings / PAINTINGS[name])}}
         cfg = OmegaConf.create({"loss_network": None, "loss": None, **painting})
         loss, _ = make_loss(cfg, read_recipe(metadata), metadata, torch.device("cpu"))
+        assert loss.style is not None
         for size_px in EVALUATIONS:
-            painted = metadata["metrics"][f"style error at {size_px}²"]
-            rows.append([name, f"{size_px}²", style_of_crops(loss, size_px), painted])
+            squares = crops(loss.style, size_px, np.random.default_rng(0))
+            paintings = paint(generator, options.photos, size_px)
+            rows.append([name, f"{size_px}²", *errors(loss, squares), *errors(loss, paintings)])
     print("\n".join(table(HEADER, rows)))
 
 
 @torch.no_grad()
-def style_of_crops(loss: PerceptualLoss, size_px: int) -> float:
-    """The mean weighted style error of the painting's squares."""
-    assert loss.style is not None
-    squares = crops(loss.style, size_px, np.random.default_rng(0))
-    terms = [numbers(loss(square, loss.content_targets(square))) for square in squares]
-    return fmean(part_of(each, "style") for each in terms)
+def errors(loss: PerceptualLoss, images: Iterable[Tensor]) -> tuple[float, float]:
+    """The mean weighted style error, and what of it is the images' scatter around their mean."""
+    each = [style_grams(loss, image) for image in images]
+    error = scatter = 0.0
+    for layer, weight in loss.style_layers.items():
+        target, grams = loss.target_grams[layer], torch.cat([grams[layer] for grams in each])
+        unbiased = len(grams) / (len(grams) - 1)
+        around_target = target + (grams - grams.mean(0))
+        error += weight * loss.style_error(grams, target).mean().item()
+        scatter += weight * unbiased * loss.style_error(around_target, target).mean().item()
+    return error, scatter
+
+
+def style_grams(loss: PerceptualLoss, image: Tensor) -> dict[str, Tensor]:
+    """The Gram matrix of every style layer, of (1, 3, H, W)."""
+    activations = loss.network(image, list(loss.style_layers))
+    return {layer: loss.gram(activation) for layer, activation in activations.items()}
+
+
+@torch.no_grad()
+def paint(generator: nn.Module, photos: Path, size_px: int) -> Iterator[Tensor]:
+    """One pass on the central squares of validation photos."""
+    for path in list_coco(photos, "val2017")[:NUM_IMAGES]:
+        square = torch.from_numpy(read_square(path, size_px))
+        yield generator(square.permute(2, 0, 1)[None] / 255)
 
 
 def crops(image: Tensor, size_px: int, rng: np.random.Generator) -> list[Tensor]:
     """Random squares (1, 3, size, size) of an image; a side that is shorter is taken whole."""
     height, width = image.shape[1:]
     squares = []
-    for _ in range(NUM_CROPS):
+    for _ in range(NUM_IMAGES):
         top = rng.integers(0, max(1, height - size_px + 1))
         left = rng.integers(0, max(1, width - size_px + 1))
         squares.append(image[None, :, top : top + size_px, left : left + size_px].contiguous())

@@ -1,23 +1,20 @@
-"""The style error of a painting's own parts."""
+"""The style error of several images, and what of it differs from one to the next."""
 
 import numpy as np
+import pytest
 import torch
 
-from benchmarks.own_crops import crops, style_of_crops
+from allaprima.losses import PerceptualLoss, gram_matrix
+from benchmarks.own_crops import crops, errors
+
+LAYERS = {"relu1_2": 0.5, "relu2_1": 2.0}
 
 
-class MeanColour:
-    """A loss whose style is the mean of an image."""
-
-    def __init__(self, style):
-        self.style = style
-
-    def content_targets(self, image):
-        return {}
-
-    def __call__(self, image, targets):
-        error = (image.mean() - self.style.mean()).square()
-        return {"style/mean": error, "content/none": torch.tensor(7.0)}
+@pytest.fixture
+def loss(vgg19):
+    halves = torch.zeros(3, 32, 64)
+    halves[:, :, 32:] = 1
+    return PerceptualLoss(vgg19, halves, {}, LAYERS)
 
 
 def test_crops_are_of_the_size_and_within_the_image():
@@ -29,8 +26,23 @@ def test_crops_are_of_the_size_and_within_the_image():
     assert {crop.shape for crop in crops(image, 48, np.random.default_rng(0))} == {(1, 3, 40, 48)}
 
 
-def test_a_whole_painting_has_no_error_and_its_halves_have():
-    halves = torch.zeros(3, 32, 64)
-    halves[:, :, 32:] = 1
-    assert style_of_crops(MeanColour(halves), 64) == 0
-    assert 0.05 < style_of_crops(MeanColour(halves), 16) <= 0.25
+def test_the_whole_painting_has_no_error(loss):
+    assert errors(loss, [loss.style[None]] * 4) == (0, 0)
+
+
+def test_images_that_are_alike_have_an_error_and_no_scatter(loss):
+    error, scatter = errors(loss, [loss.style[None, :, :, :32]] * 4)
+    assert error > 1e-4
+    assert scatter == 0
+
+
+def test_scatter_is_what_the_mean_has_not(loss, vgg19):
+    images = [loss.style[None, :, :, left : left + 32] for left in (0, 16, 32)]
+    activations = vgg19(torch.cat(images), list(LAYERS))
+    of_mean = sum(
+        weight * (gram_matrix(activations[layer]).mean(0) - loss.target_grams[layer]).square().sum()
+        for layer, weight in LAYERS.items()
+    )
+    error, scatter = errors(loss, images)
+    assert error - 2 / 3 * scatter == pytest.approx(of_mean.item(), rel=1e-4)
+    assert scatter > 0
