@@ -5,10 +5,13 @@
 Random squares of each painting, as large as the pictures that were evaluated, are judged by the
 loss that its shipped generator was trained with; so is one pass on validation photos. Of the error
 of either, the part is told that the mean of their Gram matrices has not: what differs from one to
-the next, though each should have the whole painting's.
+the next, though each should have the whole painting's. The last column is how many evaluations one
+pass would be worth that had no other style error, and the content error of the optimiser after
+a hundred, by the evaluations in outputs/shipped.
 """
 
 import argparse
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,15 +21,17 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from allaprima.entrypoints.evaluation_job import make_loss
+from allaprima.evaluate import equivalent_evaluations, quantile
 from allaprima.evaluation_report import table
 from allaprima.losses import PerceptualLoss
 from allaprima.photos import list_coco, read_square
 from allaprima.recipes import read_recipe
 from allaprima.weights import list_generators, load_generator
-from benchmarks.shipped import EVALUATIONS, PAINTINGS
+from benchmarks.shipped import EVALUATIONS, PAINTINGS, WORK, part_of
 
 NUM_IMAGES = 16  # of the painting's squares, and of photos
-HEADER = ("painting", "size", "own parts", "that differs", "one pass", "that differs")
+DIFFERS = "that differs"
+HEADER = ("painting", "size", "own parts", DIFFERS, "one pass", DIFFERS, "worth by it alone")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for size_px in EVALUATIONS:
             squares = crops(loss.style, size_px, np.random.default_rng(0))
             paintings = paint(generator, options.photos, size_px)
-            rows.append([name, f"{size_px}²", *errors(loss, squares), *errors(loss, paintings)])
+            error, scatter = errors(loss, paintings)
+            worth = worth_by_scatter(WORK / name / f"evaluation_{size_px}", scatter)
+            rows.append([name, f"{size_px}²", *errors(loss, squares), error, scatter, worth])
     print("\n".join(table(HEADER, rows)))
 
 
@@ -67,6 +74,18 @@ def style_grams(loss: PerceptualLoss, image: Tensor) -> dict[str, Tensor]:
     """The Gram matrix of every style layer, of (1, 3, H, W)."""
     activations = loss.network(image, list(loss.style_layers))
     return {layer: loss.gram(activation) for layer, activation in activations.items()}
+
+
+def worth_by_scatter(evaluation: Path, scatter: float) -> str:
+    """The median over its photos; a dash where the optimiser made no hundred evaluations."""
+    worth = []
+    for file in evaluation.glob("photos/*.json"):
+        run = json.loads(file.read_bytes())["optimizer"]["noise"]
+        if "100" not in run["at"]:
+            return "–"
+        goal = part_of(run["at"]["100"], "content") + scatter
+        worth.append(equivalent_evaluations(run["losses"], goal))
+    return f"{quantile(worth, 0.5):g}" if worth else "–"
 
 
 @torch.no_grad()

@@ -1,11 +1,13 @@
 """The style error of several images, and what of it differs from one to the next."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from allaprima.losses import PerceptualLoss, gram_matrix
-from benchmarks.own_crops import crops, errors
+from benchmarks.own_crops import crops, errors, worth_by_scatter
 
 LAYERS = {"relu1_2": 0.5, "relu2_1": 2.0}
 
@@ -46,3 +48,14 @@ def test_scatter_is_what_the_mean_has_not(loss, vgg19):
     error, scatter = errors(loss, images)
     assert error - 2 / 3 * scatter == pytest.approx(of_mean.item(), rel=1e-4)
     assert scatter > 0
+
+
+def test_worth_by_scatter_is_the_median_of_where_the_optimiser_is_no_worse(tmp_path):
+    (tmp_path / "photos").mkdir()
+    losses = [1 / n for n in range(1, 101)]
+    for content in (0.05, 0.15, 0.4):  # with 0.1: reached by 7, 4 and 2
+        run = {"at": {"100": {"content/relu3_3": content, "style/relu1_2": 9}}, "losses": losses}
+        file = tmp_path / "photos" / f"{content}.json"
+        file.write_text(json.dumps({"optimizer": {"noise": run}}))
+    assert worth_by_scatter(tmp_path, 0.1) == "4"
+    assert worth_by_scatter(tmp_path / "photos", 0.1) == "–"
