@@ -67,7 +67,7 @@ def errors(loss: PerceptualLoss, images: Iterable[Tensor]) -> tuple[float, float
         around_target = target + (grams - grams.mean(0))
         error += weight * loss.style_error(grams, target).mean().item()
         scatter += weight * unbiased * loss.style_error(around_target, target).mean().item()
-    return error, scatter
+    return round(error, 4), round(scatter, 4)
 
 
 def style_grams(loss: PerceptualLoss, image: Tensor) -> dict[str, Tensor]:
