@@ -1,9 +1,9 @@
-"""One pass beside the optimiser, in every shipped style: docs/beside_optimizer.webp.
+"""One pass beside the optimiser, in every shipped style: docs/beside_optimizer*.webp.
 
     python -m benchmarks.beside_optimizer --paintings FOLDER
 
-One demo photograph at 256², each style under the loss that its generator was trained with. What is
-done is not done again; a generator that has changed since is evaluated anew.
+One demo photograph at 256² and at 512², each style under the loss that its generator was trained
+with. What is done is not done again; a generator that has changed since is evaluated anew.
 """
 
 import argparse
@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from allaprima.evaluate import PICTURE_COUNTS
+from allaprima.evaluate import PICTURE_COUNTS, Plan
 from allaprima.evaluation_files import fingerprint
 from allaprima.images import read_picture, to_uint8
 from allaprima.plots import write_contact_sheet
 from benchmarks.shipped import CHECKPOINTS, PAINTINGS, WORK, demo_photo, run
 
-PHOTO, SHEET = "castle-above-forest", Path("docs/beside_optimizer.webp")
-HEADER = "photo", "one pass", *(f"L-BFGS from noise: {count}" for count in PICTURE_COUNTS)
+PHOTO = "castle-above-forest"
+COUNTS = {256: PICTURE_COUNTS, 512: (300,)}  # evaluations of L-BFGS to show, by size
+SHEETS = {256: Path("docs/beside_optimizer.webp"), 512: Path("docs/beside_optimizer_512.webp")}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,34 +34,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
     photo = WORK / "beside" / "photo" / f"{PHOTO}.jpg"
     photo.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(demo_photo(PHOTO), photo)
-    names = sorted(PAINTINGS)
-    folders = [evaluate(name, options.paintings / PAINTINGS[name], photo) for name in names]
-    rows, captions = zip(*map(read, names, folders), strict=True)
-    write_contact_sheet(SHEET, HEADER, rows, captions, quality=75)
+    for size_px, counts in COUNTS.items():
+        rows, captions = [], []
+        for name in sorted(PAINTINGS):
+            folder = evaluate(name, options.paintings / PAINTINGS[name], photo, size_px)
+            pictures, under = read(name, folder, counts)
+            rows.append(pictures)
+            captions.append(under)
+        header = "photo", "one pass", *(f"L-BFGS from noise: {count}" for count in counts)
+        write_contact_sheet(SHEETS[size_px], header, rows, captions, quality=75)
 
 
-def evaluate(name: str, painting: Path, photo: Path) -> Path:
+def evaluate(name: str, painting: Path, photo: Path, size_px: int) -> Path:
     """The folder of a shipped generator's evaluation on the photo."""
     shipped = CHECKPOINTS / f"{name}.safetensors"
-    folder = WORK / "beside" / f"{name}_{fingerprint(shipped.read_bytes())}"
+    folder = WORK / f"beside_{size_px}" / f"{name}_{fingerprint(shipped.read_bytes())}"
     if not (folder / "evaluation.json").exists():
         data = "data=folder", f"data.root={photo.parent}", "data.num_val=1"
-        plan = "sizes=[256]", "starts=[noise]", f"evaluations={PICTURE_COUNTS[-1]}", "resume=true"
+        evaluations = f"evaluations={COUNTS[size_px][-1]}"
+        plan = f"sizes=[{size_px}]", "starts=[noise]", evaluations, "resume=true"
         where = f"style.image={painting}", f"hydra.run.dir={folder}"
         run("evaluate", f"checkpoint={shipped}", *data, *plan, *where)
     return folder
 
 
-def read(name: str, folder: Path) -> tuple[list[np.ndarray], list[str]]:
+def read(name: str, folder: Path, counts: Sequence[int]) -> tuple[list[np.ndarray], list[str]]:
     """A row of the sheet: pictures and what is written under them."""
     [file] = (folder / "photos").glob("*.json")
     figures: dict[str, Any] = json.loads(file.read_bytes())
-    panels = to_uint8(read_picture(file.with_suffix(".png")).rgb)
+    kept = Plan(evaluations=counts[-1]).picture_counts
+    panels = np.split(to_uint8(read_picture(file.with_suffix(".png")).rgb), 2 + len(kept), axis=1)
+    at = dict(zip(kept, panels[2:], strict=True))
     run = figures["optimizer"]["noise"]
-    losses = [figures["pass"]["loss"], *(run["at"][str(n)]["loss"] for n in PICTURE_COUNTS)]
-    worth = run["equivalent"] or f"more than {PICTURE_COUNTS[-1]}"
+    losses = [figures["pass"]["loss"], *(run["at"][str(n)]["loss"] for n in counts)]
+    worth = run["equivalent"] or f"more than {counts[-1]}"
     captions = [f"{name}: one pass is worth {worth}", *(f"loss {loss:.3f}" for loss in losses)]
-    return np.split(panels, len(HEADER), axis=1), captions
+    return [*panels[:2], *(at[count] for count in counts)], captions
 
 
 if __name__ == "__main__":
