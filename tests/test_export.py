@@ -35,6 +35,7 @@ GENERATORS = {
     "papers": lambda: JohnsonGenerator(
         SMALL, 1, "batch", "transposed", "start", "luminance", "linear"
     ),
+    "dilated": lambda: JohnsonGenerator(SMALL, 2, margin_px=4, dilations=(2, 5)),
     "superres": lambda: JohnsonSuperresolutionGenerator(2, 4, 1),
     "ulyanov": lambda: UlyanovGenerator(num_scales=2, num_channels=2),
     "no noise": lambda: UlyanovGenerator(num_scales=2, num_channels=2, num_noise_channels=0),

@@ -127,15 +127,27 @@ def test_enlarging_and_padding(shape, enlarge, margin, dtype, compiled):
     [
         nn.Conv2d(16, 32, 3, padding=1, padding_mode="reflect"),
         nn.Conv2d(16, 32, 3, padding=0, padding_mode="reflect"),
+        nn.Conv2d(16, 32, 3, padding=3, padding_mode="reflect", dilation=3),
+        nn.Conv2d(16, 32, 3, padding=0, padding_mode="reflect", dilation=4),
+        nn.Conv2d(8, 4, 3, padding=2, padding_mode="reflect", dilation=2),
         nn.Conv2d(16, 32, 3, stride=2, padding=1, padding_mode="reflect"),
         nn.Conv2d(16, 3, 9, padding=4, padding_mode="reflect"),
         nn.Conv2d(16, 32, 3, padding=1),
     ],
-    ids=["reflects", "unpadded", "stride", "to_rgb", "zeros"],
+    ids=[
+        "reflects",
+        "unpadded",
+        "dilated",
+        "dilated, unpadded",
+        "dilated, few",
+        "stride",
+        "to_rgb",
+        "zeros",
+    ],
 )
 @pytest.mark.parametrize("low", [True, False], ids=["autocast", "float32"])
 def test_convolution_and_its_gradients(conv, low, compiled):
-    x = images((2, 16, 12, 19), torch.float32)
+    x = images((2, conv.in_channels, 12, 19), torch.float32)
     with torch.autocast("cpu", torch.bfloat16, enabled=low):
         y = convolve(conv, x)
     exact_conv, exact_x = copy.deepcopy(conv).double(), x.detach().double().requires_grad_()

@@ -85,6 +85,38 @@ def test_a_margin_off_the_grid_of_strides(margin_px):
         JohnsonGenerator(SMALL, margin_px=margin_px)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "most"),
+    [
+        ({"dilations": (1, 2, 4, 2, 1)}, 3),
+        ({"dilations": (1, 2, 16, 2, 1), "margin_px": 24}, 15),
+        ({"dilations": (1, 1, 0, 1, 1)}, 3),
+        ({"dilations": (1, 2, 1)}, 3),
+        ({"dilations": (1, 1, 2, 1, 1), "padding": "start"}, 1),
+    ],
+)
+def test_dilations_that_the_smallest_photo_has_no_room_for(arguments, most):
+    words = rf"generator.dilations=\[{', '.join(map(str, arguments['dilations']))}\]"
+    with pytest.raises(InputError, match=f"{words}; give each of the 5 .* from 1 to {most},"):
+        JohnsonGenerator(SMALL, **arguments)
+
+
+@pytest.mark.parametrize("margin_px", [0, 24])
+def test_the_smallest_photo_has_room_for_the_largest_dilation(margin_px):
+    generator = JohnsonGenerator(SMALL, 1, margin_px=margin_px, dilations=[3 + margin_px // 2])
+    assert generator(torch.rand(1, 3, 16, 16)).isfinite().all()
+
+
+def test_a_dilated_block_is_a_dense_one_of_interleaved_images():
+    dense, dilated = (ResidualBlock(4, "batch", True, dilation).eval() for dilation in (1, 3))
+    dilated.load_state_dict(dense.state_dict())
+    x = torch.randn(1, 4, 30, 36)
+    inside = slice(2, -2)  # borders apart, for each of them reflects another row
+    for i, j in itertools.product(range(3), repeat=2):
+        found, expected = dilated(x)[..., i::3, j::3], dense(x[..., i::3, j::3])
+        torch.testing.assert_close(found[..., inside, inside], expected[..., inside, inside])
+
+
 @pytest.mark.parametrize("size", [(32, 48), (29, 43), (16, 17)])
 def test_a_margin_is_a_larger_photo_and_a_cropped_painting(size):
     plain = JohnsonGenerator(SMALL, 2).eval()
@@ -249,10 +281,11 @@ def test_linear_output_is_cut_off_where_tanh_bends():
         torch.testing.assert_close(linear(photo).double(), expected, rtol=0, atol=1e-4)
 
 
-def test_a_file_from_before_the_option_means_tanh():
-    arguments = JohnsonGenerator(SMALL, 1).arguments
-    assert arguments.pop("output") == "tanh"
-    assert JohnsonGenerator(**arguments).arguments["output"] == "tanh"
+@pytest.mark.parametrize(("option", "meaning"), [("output", "tanh"), ("dilations", [1, 1])])
+def test_what_a_file_from_before_an_option_means(option, meaning):
+    arguments = JohnsonGenerator(SMALL, 2).arguments
+    assert arguments.pop(option) == meaning
+    assert JohnsonGenerator(**arguments).arguments[option] == meaning
 
 
 # As a module

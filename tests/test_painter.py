@@ -24,6 +24,8 @@ NETWORKS = [
     {"filters": (16, 32, 80), "num_residual_blocks": 0},
     {"filters": (16, 32, 64), "upsampling": "nearest", "margin_px": 4},
     {"filters": (16, 16, 32), "num_residual_blocks": 1, "margin_px": 24},
+    {"filters": (16, 32, 64), "dilations": (1, 2, 4, 2, 1), "margin_px": 4},
+    {"filters": (16, 16, 48), "num_residual_blocks": 2, "dilations": (15, 1), "margin_px": 24},
 ]
 SIZES = [(16, 16), (61, 43), (17, 300), (132, 200)]
 

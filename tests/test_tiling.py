@@ -18,6 +18,8 @@ NETWORKS = [
     {"filters": (16, 16, 32), "norm": "batch", "num_residual_blocks": 2},
     {"filters": (8, 20, 24), "num_residual_blocks": 1, "output": "linear"},
     {"filters": (16, 32, 80), "num_residual_blocks": 0},
+    {"filters": (16, 16, 32), "num_residual_blocks": 2, "dilations": (3, 2)},
+    {"filters": (16, 16, 32), "num_residual_blocks": 1, "dilations": (8,), "margin_px": 24},
 ]
 
 

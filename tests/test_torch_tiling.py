@@ -13,6 +13,7 @@ SIZES = [(200, 167), (61, 243), (130, 33)]
 GENERATORS = {
     "instance": lambda: JohnsonGenerator((4, 6, 8), 2),
     "margin": lambda: JohnsonGenerator((4, 6, 8), 2, margin_px=24),
+    "dilated": lambda: JohnsonGenerator((4, 6, 8), 2, margin_px=8, dilations=(3, 5)),
     "batch": lambda: JohnsonGenerator((4, 6, 8), 2, norm="batch"),
     "nearest": lambda: JohnsonGenerator((16, 16, 16), 1, upsampling="nearest"),
     "transposed": lambda: JohnsonGenerator((4, 6, 8), 1, upsampling="transposed"),
@@ -48,9 +49,10 @@ def test_exact_paints_what_the_whole_photo_gives(generator, tile_px):
     [
         lambda: JohnsonGenerator((4, 4, 4), 3, norm="batch"),
         lambda: JohnsonGenerator((4, 4, 4), 1, norm="batch", upsampling="transposed"),
+        lambda: JohnsonGenerator((4, 4, 4), 2, norm="batch", dilations=(3, 2)),
         lambda: UlyanovGenerator(True, 4, 4, norm="batch"),
     ],
-    ids=["smooth", "transposed", "ulyanov"],
+    ids=["smooth", "transposed", "dilated", "ulyanov"],
 )
 def test_the_halo_is_as_wide_as_an_output_pixel_sees(make):
     """Enough, and not twice too much."""

@@ -114,10 +114,11 @@ class Stage:
         last = last_row(self.layer, self.size[0], photo_height)
         if bottom >= self.x.height:
             return last
+        square = 4 * self.layer.dilation
         reach = {
             "paint_first": (bottom - 4) // 4 * 4,
             "paint_strided": bottom // 2,
-            "paint_residual": (bottom - 1) // 4 * 4,
+            "paint_residual": (bottom - self.layer.dilation) // square * square,
             "paint_upsampled": bottom - 2,
             "paint_last": (bottom - 4) // 4 * 4,
         }[self.layer.function]
@@ -127,7 +128,8 @@ class Stage:
         """The first row of x that is still seen; more where a rest of a tile is reflected."""
         if self.layer.function == "paint_strided":
             return max(0, 2 * self.done - 1)
-        return max(0, self.done - (2 if self.layer.function == "paint_upsampled" else 4))
+        doubles = self.layer.function == "paint_upsampled"
+        return max(0, self.done - (2 if doubles else 4 * self.layer.dilation))
 
 
 @dataclass

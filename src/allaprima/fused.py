@@ -113,10 +113,22 @@ def convolve(conv: nn.Module, x: Tensor) -> Tensor:
     dtype = torch.get_autocast_dtype(x.device.type) if autocast else x.dtype
     if conv.stride == (1, 1) and conv.bias is not None:
         if winograd.is_fast_for(x, conv.weight, dtype):
-            return winograd.convolve_3x3(x.to(dtype), conv.weight, conv.bias)
+            return _convolve_dilated(x.to(dtype), conv.weight, conv.bias, conv.dilation[0])
         if to_rgb.is_fast_for(x, conv.weight, dtype):
             return to_rgb.convolve_to_rgb(x.to(dtype), conv.weight, conv.bias)
-    return F.conv2d(x, conv.weight, conv.bias, conv.stride)
+    return F.conv2d(x, conv.weight, conv.bias, conv.stride, dilation=conv.dilation)
+
+
+def _convolve_dilated(x: Tensor, weight: Tensor, bias: Tensor, apart: int) -> Tensor:
+    """3×3, unpadded, of taps so far apart: a dense one of each of ``apart²`` interleaved images."""
+    if apart == 1:
+        return winograd.convolve_3x3(x, weight, bias)
+    batch, _, height, width = x.shape
+    x = F.pad(x, (0, -width % apart, 0, -height % apart))
+    x = x.unflatten(3, (-1, apart)).unflatten(2, (-1, apart))  # B, C, h, i, w, j
+    y = winograd.convolve_3x3(x.permute(0, 3, 5, 1, 2, 4).flatten(0, 2), weight, bias)
+    y = y.unflatten(0, (batch, apart, apart)).permute(0, 3, 4, 1, 5, 2)
+    return y.flatten(4, 5).flatten(2, 3)[..., : height - 2 * apart, : width - 2 * apart]
 
 
 class _Normalize(torch.autograd.Function):

@@ -43,7 +43,7 @@ class _Layer(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("next_scale", "next_shift", "moments")),
         *((name, ctypes.c_int) for name in ("height", "width", "cin", "cout", "begin", "end")),
         *((name, ctypes.c_int) for name in ("relu", "photo_height", "photo_width")),
-        *((name, ctypes.c_int) for name in ("smooth", "cut", "low")),
+        *((name, ctypes.c_int) for name in ("dilation", "smooth", "cut", "low")),
         *(("threads", ctypes.c_int), ("epsilon", ctypes.c_float)),
     )
 
@@ -70,8 +70,9 @@ def run_layer(
         x, y, shortcut, sums: addresses of images, or where they would begin if all rows of them
             were there; ``sums`` gets the normalised x with the shortcut.
         size: height and width of x.
-        rows: first and last (exclusive) to write, multiples of 4 but for the bottom; None: all.
-            Of x for layers that double the size. Rows of x as far as the kernel sees must be there.
+        rows: first and last (exclusive) to write, multiples of 4 (times the layer's dilation) but
+            for the bottom; None: all. Of x for layers that double the size. Rows of x as far as
+            the kernel sees must be there.
         moments: of :func:`new_moments`; the rows' are added, and the norm is that of all so far.
 
     Raises:
@@ -93,7 +94,7 @@ def run_layer(
                 *(next_norm.scale.ctypes.data, next_norm.shift.ctypes.data),
                 None if moments is None else moments.ctypes.data,
                 *(*size, layer.cin, layer.cout, *rows, relu, *photo_size),
-                *(engine.smooth, engine.cut, engine.low, engine.threads, EPSILON),
+                *(layer.dilation, engine.smooth, engine.cut, engine.low, engine.threads, EPSILON),
             )
         )
     )

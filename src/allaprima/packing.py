@@ -23,6 +23,7 @@ class Convolution(NamedTuple):
     offset: np.ndarray  # the same of the shift
     taps: np.ndarray  # (C_out, C_in) sums over the kernel: the layer on a photo of one colour
     bias: np.ndarray
+    dilation: int = 1
 
 
 def pack_generator(
@@ -75,10 +76,12 @@ def _convolutions(
     yield layer("paint_first", _pack_first, "down.0.0", "down.0.1", 3, a, 9)
     yield layer("paint_strided", _pack_strided, "down.1.0", "down.1.1", a, b)
     yield layer("paint_strided", _pack_strided, "down.2.0", "down.2.1", b, c)
-    for i in range(arguments.get("num_residual_blocks", 5)):
-        body = f"residual.{i}.body"
-        yield layer("paint_residual", _pack_residual, f"{body}.0", f"{body}.1", c, c)
-        yield layer("paint_residual", _pack_residual, f"{body}.3", f"{body}.4", c, c)
+    num_blocks = arguments.get("num_residual_blocks", 5)
+    for i, dilation in enumerate(arguments.get("dilations") or [1] * num_blocks):
+        for conv, norm in ((0, 1), (3, 4)):
+            names = (f"residual.{i}.body.{index}" for index in (conv, norm))
+            dense = layer("paint_residual", _pack_residual, *names, c, c)
+            yield dense._replace(dilation=dilation)
     yield layer("paint_upsampled", _pack_upsampled, "up.0.1", "up.0.2", c, b)
     yield layer("paint_upsampled", _pack_upsampled, "up.1.1", "up.1.2", b, a)
     yield layer("paint_last", _pack_last, "to_rgb", None, a, 3, 9)

@@ -89,7 +89,7 @@ class Painter:
     @classmethod
     def supports(cls, arguments: Mapping[str, Any], precision: str = "32") -> bool:
         """Whether a JohnsonGenerator with these arguments can be painted here."""
-        known = {"filters", "num_residual_blocks", *SUPPORTED}
+        known = {"filters", "num_residual_blocks", "dilations", *SUPPORTED}
         return (
             set(arguments) <= known
             and all(arguments.get(name, of[0]) in of for name, of in SUPPORTED.items())

@@ -104,9 +104,10 @@ class _Banded:
         if self.painter.engine.instance:
             height, width = (-(-side // 4) for side in (len(self.rows), self.width))
             row_bytes = width * self.painter.layers[2].cout * self.painter.engine.item
+            dilation = max(layer.dilation for layer in self.painter.layers)
             in_memory = 2 * height * row_bytes <= tiled.budget_bytes
             self.convolution, self.sums = (
-                _Store(height, row_bytes, in_memory, num_passes)
+                _Store(height, row_bytes, in_memory, dilation, num_passes)
                 for num_passes in (self.up - 2, (self.up - 2) // 2)
             )
 
@@ -215,12 +216,19 @@ class _Store:
     """An image of the residual blocks' size between two passes: in memory, or a temporary file.
 
     In memory, a pass reads and writes it in place. What it writes lies above what it reads, by a
-    band and the 4 rows to either side that a tile of 4 may need, so that no row is overwritten
-    while it is still seen.
+    band and the 4 rows (times the dilation) to either side that a tile of 4 may need, so that no
+    row is overwritten while it is still seen.
     """
 
-    def __init__(self, height: int, row_bytes: int, in_memory: bool, num_passes: int = 0):
-        self._shift = BAND_PX // 4 + 8
+    def __init__(
+        self,
+        height: int,
+        row_bytes: int,
+        in_memory: bool,
+        dilation: int = 1,
+        num_passes: int = 0,
+    ):
+        self._shift = BAND_PX // 4 + 8 * dilation
         self._row_bytes, self._top = row_bytes, num_passes * self._shift
         self._memory = aligned_bytes((self._top + height) * row_bytes) if in_memory else None
         self._file: Any = None if in_memory else tempfile.TemporaryFile(buffering=0)  # noqa: SIM115

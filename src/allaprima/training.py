@@ -84,10 +84,15 @@ class StyleTransferModule(pl.LightningModule):
     def start_from(self, generator: nn.Module) -> None:
         """Begin with the weights of another generator, whatever style it was trained on.
 
+        Its dilations may be others: the weights serve them too, once they are trained on.
+
         Raises:
             InputError: it is built otherwise.
         """
         theirs, ours = describe_generator(generator), describe_generator(self.generator)
+        if "dilations" in ours["arguments"]:
+            as_ours = {"dilations": ours["arguments"]["dilations"]}
+            theirs["arguments"] = theirs["arguments"] | as_ours
         if theirs != ours:
             raise InputError(
                 f"start_from must be built as what is trained: it is {theirs}, not {ours}. "

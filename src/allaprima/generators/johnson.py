@@ -1,6 +1,6 @@
 """Johnson's residual image-transform network, whole, on a page."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import torch
@@ -40,6 +40,8 @@ class JohnsonGenerator(nn.Module):
           of the frequencies whose aliases make that grid.
         - ``padding="layers"`` reflects at every convolution; the paper ("start") reflects 40 px
           once, leaves the residual convolutions unpadded, and zero-pads the others.
+        - ``dilations``: taps of a block's convolutions that lie further apart (Yu & Koltun 2016),
+          so that each place sees as far as the loss network's deep layers, and further.
         - Sizes not divisible by 4 are padded by reflection and cropped again.
         - ``margin_px`` more are reflected along every side and cropped off the painting, with the
           border that a network paints where it sees the end of the photo.
@@ -58,6 +60,7 @@ class JohnsonGenerator(nn.Module):
         input: "rgb" (the paper's) or "luminance".
         output: "tanh" (the paper's) or "linear".
         margin_px: a multiple of 4 up to 64; 0 is the paper's.
+        dilations: of each residual block, 1 to 3 + margin_px / 2; None is the paper's, 1 for all.
 
     Attributes:
         halo_px: how far an output pixel sees, at most; None if the photo is padded at the start.
@@ -80,6 +83,7 @@ class JohnsonGenerator(nn.Module):
         input: str = "rgb",
         output: str = "tanh",
         margin_px: int = 0,
+        dilations: Sequence[int] | None = None,
     ):
         super().__init__()
         check_options(
@@ -90,6 +94,8 @@ class JohnsonGenerator(nn.Module):
             ("output", output, OUTPUTS),
             ("margin_px", margin_px, MARGINS_PX),
         )
+        dilations = [1] * num_residual_blocks if dilations is None else list(dilations)
+        check_dilations(dilations, num_residual_blocks, padding, margin_px)
         self.arguments = {
             "filters": list(filters),
             "num_residual_blocks": num_residual_blocks,
@@ -99,6 +105,7 @@ class JohnsonGenerator(nn.Module):
             "input": input,
             "output": output,
             "margin_px": margin_px,
+            "dilations": dilations,
         }
         self.margin_px = int(margin_px)
         self.colourizes = input == "luminance"
@@ -106,7 +113,7 @@ class JohnsonGenerator(nn.Module):
         # Each block loses 2 px a side, at a quarter of the resolution: 8 px of the photo.
         self.start_padding = 8 * num_residual_blocks if padding == "start" else 0
         mode: Mode = "zeros" if padding == "start" else "reflect"
-        self.halo_px = 28 + 8 * num_residual_blocks if padding == "layers" else None
+        self.halo_px = 28 + 8 * sum(dilations) if padding == "layers" else None
         a, b, c = filters
         self.down = nn.Sequential(
             ConvNormReLU(3, a, 9, 1, norm, mode),
@@ -114,10 +121,7 @@ class JohnsonGenerator(nn.Module):
             ConvNormReLU(b, c, 3, 2, norm, mode),
         )
         self.residual = nn.Sequential(
-            *(
-                ResidualBlock(c, norm, padded=padding == "layers")
-                for _ in range(num_residual_blocks)
-            )
+            *(ResidualBlock(c, norm, padding == "layers", dilation) for dilation in dilations)
         )
         self.up = nn.Sequential(
             Upsample(c, b, norm, upsampling, mode),
@@ -161,16 +165,17 @@ class ConvNormReLU(nn.Sequential):
 class ResidualBlock(nn.Module):
     """x + norm(conv(relu(norm(conv(x))))), the shortcut cropped where convolutions are unpadded."""
 
-    def __init__(self, channels: int, norm: str, padded: bool):
+    def __init__(self, channels: int, norm: str, padded: bool, dilation: int = 1):
         super().__init__()
-        padding = 1 if padded else 0
-        self.crop = 2 - 2 * padding
+        padding = dilation if padded else 0
+        self.crop = 2 * (dilation - padding)
+
+        def conv() -> nn.Conv2d:
+            options: Any = {"padding": padding, "padding_mode": "reflect", "dilation": dilation}
+            return nn.Conv2d(channels, channels, 3, **options)
+
         self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=padding, padding_mode="reflect"),
-            NORMS[norm](channels),
-            nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, padding=padding, padding_mode="reflect"),
-            NORMS[norm](channels),
+            conv(), NORMS[norm](channels), nn.ReLU(), conv(), NORMS[norm](channels)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -210,6 +215,19 @@ def check_options(*options: tuple[str, Any, Collection[Any]]) -> None:
         if value not in choices:
             listed = ", ".join(map(str, choices))
             raise InputError(f"generator.{name}={value}; choose one of {listed}")
+
+
+def check_dilations(
+    dilations: Sequence[int], num_blocks: int, padding: str, margin_px: int
+) -> None:
+    """Raise InputError unless the smallest photo with its margin can be reflected so far."""
+    most = 3 + margin_px // 2 if padding == "layers" else 1
+    if len(dilations) != num_blocks or not all(1 <= dilation <= most for dilation in dilations):
+        raise InputError(
+            f"generator.dilations={list(dilations)}; give each of the {num_blocks} residual blocks "
+            f"a whole number from 1 to {most}, the most with padding={padding} and "
+            f"margin_px={margin_px}"
+        )
 
 
 def reflect(images: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:

@@ -43,15 +43,34 @@ INLINE int strided_layer(const Layer *l, const int low) {
 
 enum { CHUNK = 32 }; /* output channels of m at a time */
 
+typedef struct {
+    int top, left;
+} Corner;
+
+/* Squares in a row of them. A square holds as many tiles as taps lie apart, down and across, whose
+ * pixels interleave; at the right and the bottom some may have none in the image. */
+INLINE int squares_across(const Layer *l) {
+    return (l->width + 4 * l->dilation - 1) / (4 * l->dilation);
+}
+
+INLINE Corner corner_of(const Layer *l, int tile) {
+    int apart = l->dilation, square = tile / (apart * apart), within = tile % (apart * apart);
+    int across = squares_across(l);
+    return (Corner){square / across * 4 * apart + within / apart,
+                    square % across * 4 * apart + within % apart};
+}
+
 /* A tile's transformed pixels to its row of v; its own pixels to l->sum, if there is one. */
-INLINE void enter_tile(const Layer *l, int top, int left, void *v, size_t at, size_t plane,
+INLINE void enter_tile(const Layer *l, Corner corner, void *v, size_t at, size_t plane,
                        const int adds, const int low) {
     size_t pixels[POINTS];
     int own[POINTS];
     for (int p = 0; p < POINTS; p++) {
-        int i = top + p / 6 - 1, j = left + p % 6 - 1;
+        int i = corner.top + (p / 6 - 1) * l->dilation;
+        int j = corner.left + (p % 6 - 1) * l->dilation;
         own[p] = adds && p / 6 % 5 && p % 6 % 5 && i < l->height && j < l->width;
-        pixels[p] = ((size_t)reflect(i, l->height) * l->width + reflect(j, l->width)) * l->cin;
+        size_t row = reflect_far(i, l->height);
+        pixels[p] = (row * l->width + reflect_far(j, l->width)) * l->cin;
     }
     for (int c = 0; c < l->cin; c += LANES) {
         floats d[POINTS], scale = load(l->scale, c, 0), shift = load(l->shift, c, 0);
@@ -62,34 +81,36 @@ INLINE void enter_tile(const Layer *l, int top, int left, void *v, size_t at, si
 }
 
 /* Some channels of a block's tiles from m to y */
-INLINE void leave_tiles(const Layer *l, int first, int count, int across, const float *m,
-                        size_t plane, int channel, int channels, float *record, const int low) {
+INLINE void leave_tiles(const Layer *l, int first, int count, const float *m, size_t plane,
+                        int channel, int channels, float *record, const int low) {
+    int apart = l->dilation;
     for (int c = 0; c < channels; c += LANES) {
         Sums sums = {{0}, {0}, {0}};
         int pixels = 0;
         for (int t = 0; t < count; t++) {
-            int top = (first + t) / across * 4, left = (first + t) % across * 4;
+            Corner at = corner_of(l, first + t);
             floats tile[PIXELS];
             tile_out(m + (size_t)t * CHUNK + c, plane, tile);
             if (t == 0) sums.first = tile[0];
-            int rows = at_most(l->height - top, 4), columns = at_most(l->width - left, 4);
+            int rows = at_most((l->height - at.top + apart - 1) / apart, 4);
+            int columns = at_most((l->width - at.left + apart - 1) / apart, 4);
             pixels += rows * columns;
             for (int q = 0; q < PIXELS; q++) {
                 if (q / 4 >= rows || q % 4 >= columns) continue;
-                size_t at = (size_t)(top + q / 4) * l->width + left + q % 4;
+                size_t row = at.top + q / 4 * apart, column = at.left + q % 4 * apart;
                 add_to(&sums, tile[q]);
-                store(l->y, at * l->cout + channel + c, tile[q], low);
+                store(l->y, (row * l->width + column) * l->cout + channel + c, tile[q], low);
             }
         }
         write_sums(l, record, sums, channel + c, pixels);
     }
 }
 
-/* 3x3, stride 1: Winograd. Weights: (POINTS, cin, cout). */
+/* 3x3, stride 1, dilated: Winograd. Weights: (POINTS, cin, cout). */
 INLINE int residual_layer(const Layer *l, const int adds, const int low) {
     enum { TILES = 24 }; /* whose v and m stay in the second cache */
-    int across = (l->width + 3) / 4;
-    int before = l->begin / 4 * across, tiles = (l->end + 3) / 4 * across;
+    int side = 4 * l->dilation, in_row = squares_across(l) * l->dilation * l->dilation;
+    int before = l->begin / side * in_row, tiles = (l->end + side - 1) / side * in_row;
     int blocks = (tiles - before + TILES - 1) / TILES;
     const size_t size = low ? 2 : 4;
     /* The 32 keep the planes from meeting in the same lines of the cache. */
@@ -104,13 +125,12 @@ INLINE int residual_layer(const Layer *l, const int adds, const int low) {
         float *m = (float *)(v + of_v), *record = (float *)space + b * record_size(l);
         int first = before + b * TILES, count = at_most(tiles - first, TILES);
         for (int t = 0; t < count; t++)
-            enter_tile(l, (first + t) / across * 4, (first + t) % across * 4, v,
-                       (size_t)t * l->cin, v_plane, adds, low);
+            enter_tile(l, corner_of(l, first + t), v, (size_t)t * l->cin, v_plane, adds, low);
         for (int o = 0; o < l->cout; o += CHUNK) {
             int chunk = at_most(l->cout - o, CHUNK);
             multiply_planes(v, v_plane, l->weights, l->cin, l->cout, o, chunk, m, m_plane, CHUNK,
                             count, low);
-            leave_tiles(l, first, count, across, m, m_plane, o, chunk, record, low);
+            leave_tiles(l, first, count, m, m_plane, o, chunk, record, low);
         }
     }
     conclude(l, space, blocks);

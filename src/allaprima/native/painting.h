@@ -34,9 +34,11 @@ typedef struct {
     double *moments;      /* null, or of the rows before: count, (cout) means, (cout) sums of
                              squared deviations; these rows are added */
     int height, width, cin, cout;
-    int begin, end; /* rows to write, of 4 each but at the bottom; of x where it is upsampled */
+    int begin, end; /* rows to write, of 4 (times the dilation) each but at the bottom; of x where
+                       it is upsampled */
     int relu;        /* of x after its norm */
     int photo_height, photo_width; /* before padding to multiples of 4; first and last layer */
+    int dilation;    /* of residual layers */
     int smooth;      /* of upsampled layers: smoothed and bilinear, not nearest */
     int cut;         /* of the last layer: 1/2 + y cut off, in place of 1/2 + tanh(y) / 2 */
     int low, threads;
@@ -51,6 +53,11 @@ INLINE int at_most(int value, int limit) { return value < limit ? value : limit;
 INLINE int reflect(int index, int size) {
     index = index < 0 ? -index : index;
     return index < size ? index : 2 * size - 2 - index;
+}
+
+/* The same where the padding may be wider than the image, of 2 pixels or more */
+INLINE int reflect_far(int index, int size) {
+    return reflect(abs(index) % (2 * size - 2), size);
 }
 
 INLINE int clamp(int index, int size) { return index < 0 ? 0 : at_most(index, size - 1); }
@@ -154,7 +161,7 @@ INLINE size_t record_size(const Layer *l) { return 2 * l->cout + 16; }
 
 INLINE void write_sums(const Layer *l, float *record, Sums sums, int channel, int count) {
     record[0] = count;
-    floats mean = sums.sum / (float)count;
+    floats mean = sums.sum / (float)(count ? count : 1);
     store(record, 16 + channel, sums.first + mean, 0);
     store(record, 16 + l->cout + channel, sums.squares - sums.sum * mean, 0);
 }
