@@ -1,4 +1,5 @@
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -96,8 +97,8 @@ def test_a_margin_off_the_grid_of_strides(margin_px):
     ],
 )
 def test_dilations_that_the_smallest_photo_has_no_room_for(arguments, most):
-    words = rf"generator.dilations=\[{', '.join(map(str, arguments['dilations']))}\]"
-    with pytest.raises(InputError, match=f"{words}; give each of the 5 .* from 1 to {most},"):
+    words = re.escape(f"generator.dilations={arguments['dilations']}; give each of the 5 ")
+    with pytest.raises(InputError, match=f"{words}.* from 1 to {most} "):
         JohnsonGenerator(SMALL, **arguments)
 
 

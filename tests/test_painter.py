@@ -186,6 +186,9 @@ def test_wrong_input_is_told():
         Painter(generator.arguments, weights, "16")
     with pytest.raises(InputError, match=r"down\.0\.0\.weight .*\(32, 3, 9, 9\)"):
         Painter({**generator.arguments, "filters": [32, 16, 16]}, weights)
+    for dilations in ([10**9], [0], [1, 1], [2.0], "1"):
+        with pytest.raises(InputError, match=r"generator\.dilations="):
+            Painter({**generator.arguments, "dilations": dilations}, weights)
     del weights["to_rgb.bias"]
     with pytest.raises(InputError, match=r"to_rgb\.bias is missing"):
         Painter(generator.arguments, weights)

@@ -163,8 +163,17 @@ HEADERS = {
     "beyond 64 bits": ({"arguments": {"filters": [10**30, 4, 5]}}, "do not fit"),
     "endless": ({"arguments": {"num_residual_blocks": 10**12}}, "=1000000000000 in a file of 38"),
     "backwards": ({"arguments": {"num_residual_blocks": -1}}, "num_residual_blocks=-1"),
-    "more blocks": ({"arguments": {"num_residual_blocks": 3}}, r"missing: residual.* and 5 more"),
-    "fewer blocks": ({"arguments": {"num_residual_blocks": 1}}, r"no residual.* and 5 more"),
+    "other blocks": ({"arguments": {"num_residual_blocks": 3}}, "dilations=.*each of the 3"),
+    "far apart": ({"arguments": {"dilations": [1, 10**9]}}, "whole number from 1 to 3"),
+    "no numbers": ({"arguments": {"dilations": "12"}}, "dilations=12; give"),
+    "more blocks": (
+        {"arguments": {"num_residual_blocks": 3, "dilations": None}},
+        r"missing: residual.* and 5 more",
+    ),
+    "fewer blocks": (
+        {"arguments": {"num_residual_blocks": 1, "dilations": None}},
+        r"no residual.* and 5 more",
+    ),
 }
 
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from allaprima.dilations import check_dilations
 from allaprima.errors import InputError
 
 EPSILON = 1e-5  # of torch's norms
@@ -23,7 +24,7 @@ class Convolution(NamedTuple):
     offset: np.ndarray  # the same of the shift
     taps: np.ndarray  # (C_out, C_in) sums over the kernel: the layer on a photo of one colour
     bias: np.ndarray
-    dilation: int = 1
+    dilation: int
 
 
 def pack_generator(
@@ -32,7 +33,8 @@ def pack_generator(
     """All convolutions of a JohnsonGenerator; ``low`` is for bfloat16.
 
     Raises:
-        InputError: tensors missing, or of shapes that the arguments do not have.
+        InputError: tensors missing, or of shapes that the arguments do not have; dilations that
+            are too large, or not one for each block.
     """
     return list(_convolutions(arguments, weights, low))
 
@@ -51,6 +53,7 @@ def _convolutions(
         num_in: int,
         num_out: int,
         size: int = 3,
+        dilation: int = 1,
     ) -> Convolution:
         kernel = _tensor(weights, f"{conv}.weight", num_out, num_in, size, size)
         bias = _tensor(weights, f"{conv}.bias", num_out)
@@ -71,17 +74,20 @@ def _convolutions(
             offset=_pad(offset, 0),
             taps=kernel.sum((2, 3), dtype=np.float64),
             bias=bias,
+            dilation=dilation,
         )
 
     yield layer("paint_first", _pack_first, "down.0.0", "down.0.1", 3, a, 9)
     yield layer("paint_strided", _pack_strided, "down.1.0", "down.1.1", a, b)
     yield layer("paint_strided", _pack_strided, "down.2.0", "down.2.1", b, c)
-    num_blocks = arguments.get("num_residual_blocks", 5)
-    for i, dilation in enumerate(arguments.get("dilations") or [1] * num_blocks):
-        for conv, norm in ((0, 1), (3, 4)):
-            names = (f"residual.{i}.body.{index}" for index in (conv, norm))
-            dense = layer("paint_residual", _pack_residual, *names, c, c)
-            yield dense._replace(dilation=dilation)
+    num_blocks, dilations = arguments.get("num_residual_blocks", 5), arguments.get("dilations")
+    if dilations is not None:
+        dilations = check_dilations(dilations, num_blocks, "layers", arguments.get("margin_px", 0))
+    for i in range(num_blocks):
+        body, apart = f"residual.{i}.body", 1 if dilations is None else dilations[i]
+        block = "paint_residual", _pack_residual
+        yield layer(*block, f"{body}.0", f"{body}.1", c, c, dilation=apart)
+        yield layer(*block, f"{body}.3", f"{body}.4", c, c, dilation=apart)
     yield layer("paint_upsampled", _pack_upsampled, "up.0.1", "up.0.2", c, b)
     yield layer("paint_upsampled", _pack_upsampled, "up.1.1", "up.1.2", b, a)
     yield layer("paint_last", _pack_last, "to_rgb", None, a, 3, 9)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from allaprima.dilations import check_dilations
 from allaprima.errors import InputError
 from allaprima.fused import InstanceNorm, convolve, enlarge_and_pad, normalize
 from allaprima.luminance import luminance, with_luminance
@@ -94,8 +95,9 @@ class JohnsonGenerator(nn.Module):
             ("output", output, OUTPUTS),
             ("margin_px", margin_px, MARGINS_PX),
         )
-        dilations = [1] * num_residual_blocks if dilations is None else list(dilations)
-        check_dilations(dilations, num_residual_blocks, padding, margin_px)
+        if dilations is None:
+            dilations = [1] * num_residual_blocks
+        dilations = check_dilations(dilations, num_residual_blocks, padding, margin_px)
         self.arguments = {
             "filters": list(filters),
             "num_residual_blocks": num_residual_blocks,
@@ -215,19 +217,6 @@ def check_options(*options: tuple[str, Any, Collection[Any]]) -> None:
         if value not in choices:
             listed = ", ".join(map(str, choices))
             raise InputError(f"generator.{name}={value}; choose one of {listed}")
-
-
-def check_dilations(
-    dilations: Sequence[int], num_blocks: int, padding: str, margin_px: int
-) -> None:
-    """Raise InputError unless the smallest photo with its margin can be reflected so far."""
-    most = 3 + margin_px // 2 if padding == "layers" else 1
-    if len(dilations) != num_blocks or not all(1 <= dilation <= most for dilation in dilations):
-        raise InputError(
-            f"generator.dilations={list(dilations)}; give each of the {num_blocks} residual blocks "
-            f"a whole number from 1 to {most}, the most with padding={padding} and "
-            f"margin_px={margin_px}"
-        )
 
 
 def reflect(images: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
