@@ -63,14 +63,16 @@ INLINE Corner corner_of(const Layer *l, int tile) {
 /* A tile's transformed pixels to its row of v; its own pixels to l->sum, if there is one. */
 INLINE void enter_tile(const Layer *l, Corner corner, void *v, size_t at, size_t plane,
                        const int adds, const int low) {
-    size_t pixels[POINTS];
-    int own[POINTS];
+    size_t pixels[POINTS], rows[6], columns[6];
+    int own[POINTS], in_row[6], in_column[6]; /* of the tile's own 4x4, those in the image */
+    for (int k = 0; k < 6; k++) {
+        int i = corner.top + (k - 1) * l->dilation, j = corner.left + (k - 1) * l->dilation;
+        rows[k] = reflect_far(i, l->height), columns[k] = reflect_far(j, l->width);
+        in_row[k] = k % 5 && i < l->height, in_column[k] = k % 5 && j < l->width;
+    }
     for (int p = 0; p < POINTS; p++) {
-        int i = corner.top + (p / 6 - 1) * l->dilation;
-        int j = corner.left + (p % 6 - 1) * l->dilation;
-        own[p] = adds && p / 6 % 5 && p % 6 % 5 && i < l->height && j < l->width;
-        size_t row = reflect_far(i, l->height);
-        pixels[p] = (row * l->width + reflect_far(j, l->width)) * l->cin;
+        own[p] = adds && in_row[p / 6] && in_column[p % 6];
+        pixels[p] = (rows[p / 6] * l->width + columns[p % 6]) * l->cin;
     }
     for (int c = 0; c < l->cin; c += LANES) {
         floats d[POINTS], scale = load(l->scale, c, 0), shift = load(l->shift, c, 0);
