@@ -99,9 +99,13 @@ def page(names: Sequence[str]) -> str:
         "## Beside the optimiser",
         "",
         "One pass, and L-BFGS on its way from noise, under the loss that the generator was trained",
-        "with, at 256²; made by `python -m benchmarks.beside_optimizer --paintings FOLDER`.",
+        "with; made by `python -m benchmarks.beside_optimizer --paintings FOLDER`. At 256²:",
         "",
-        "![one pass beside L-BFGS](beside_optimizer.webp)",
+        "![one pass beside L-BFGS at 256²](beside_optimizer.webp)",
+        "",
+        "At 512²:",
+        "",
+        "![one pass beside L-BFGS at 512²](beside_optimizer_512.webp)",
     ]
     for subject in SUBJECTS:
         cells = [
