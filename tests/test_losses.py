@@ -18,6 +18,7 @@ from allaprima.losses import (
     squared_error,
     total_variation,
 )
+from allaprima.palette import palette, palette_error, palette_power
 from allaprima.variation import fine_power, grid_variation
 
 CHANNELS_LAST = torch.channels_last
@@ -577,6 +578,35 @@ def test_the_grid_alone(vgg19):
     assert list(alone(picture(size=8), {})) == ["grid"]
     with pytest.raises(InputError, match=r"loss\.grid_unit=style with 0 style images"):
         PerceptualLoss(vgg19, None, {}, {}, grid_weight=1.0, grid_unit="style")
+
+
+def test_the_palette_is_a_term_of_the_loss(vgg19, style):
+    stylized = picture(seed=3).requires_grad_()
+    target = palette(style[None])
+    expected = 7 * palette_error(palette(stylized), target).mean() / palette_power(target)[0]
+    loss = PerceptualLoss(vgg19, style, {}, {}, palette_weight=7.0)
+    for each in (loss, loss.for_style(style)):
+        terms = each(stylized, {})
+        assert list(terms) == ["palette"]
+        torch.testing.assert_close(terms["palette"], expected)
+    terms["palette"].backward()
+    assert stylized.grad.abs().max() > 0
+    torch.testing.assert_close(loss(style[None], {})["palette"], torch.tensor(0.0))
+
+
+def test_the_palette_of_several_paintings_is_between_theirs(vgg19, style):
+    other = picture(seed=6)[0]
+    loss = PerceptualLoss(vgg19, [style, other], {}, {}, palette_weight=1.0, blend=[1, 3])
+    between = palette(style[None]) / 4 + palette(other[None]) * 3 / 4
+    torch.testing.assert_close(loss.target_palette, between)
+    assert "target_palette" not in loss.state_dict()
+
+
+def test_the_palette_of_no_painting_is_refused(vgg19):
+    with pytest.raises(InputError, match=r"loss\.palette_weight=2.0 needs a style image"):
+        PerceptualLoss(vgg19, None, {"relu2_2": 1.0}, {}, palette_weight=2.0)
+    with pytest.raises(InputError, match="must be ≥ 0"):
+        PerceptualLoss(vgg19, None, {"relu2_2": 1.0}, {}, palette_weight=-1.0)
 
 
 def test_a_picture_at_half_the_size_is_compared_with_the_painting_at_half(vgg19, style):

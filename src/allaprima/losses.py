@@ -22,6 +22,7 @@ from allaprima.errors import InputError
 from allaprima.gram import at_least_float32, gram_matrix
 from allaprima.layer_weights import check_pairs, split_pair
 from allaprima.loss_network import LossNetwork
+from allaprima.palette import palette, palette_error, palette_power
 from allaprima.variation import fine_power, grid_variation, total_variation
 
 __all__ = [
@@ -57,6 +58,8 @@ class PerceptualLoss(nn.Module):
             (:func:`allaprima.layer_weights.difference_chain`).
         content_weight, style_weight, total_variation_weight: of the three parts.
         grid_weight: of :func:`allaprima.variation.grid_variation`, of our own.
+        palette_weight: of :func:`allaprima.palette.palette_error`, as a share of the variance of
+            the style image's colours.
         gram: (B, C, H, W) -> (B, C, C), and with ``other`` for pairs of layers.
         content_error, style_error: (value, target) -> (B,).
         variation: (B, 3, H, W) -> (B,).
@@ -85,6 +88,7 @@ class PerceptualLoss(nn.Module):
         style_weight: float = 1.0,
         total_variation_weight: float = 0.0,
         grid_weight: float = 0.0,
+        palette_weight: float = 0.0,
         gram: Callable[..., Tensor] = gram_matrix,
         content_error: Error = mean_squared_error,
         style_error: Error = squared_error,
@@ -98,8 +102,8 @@ class PerceptualLoss(nn.Module):
         style_scales = {1: 1.0} if style_scales is None else style_scales
         network.check_layers([*content_layers, *chain(*map(split_pair, style_layers))])
         check_pairs(style_layers, network.layers)
-        weights = [content_weight, style_weight, total_variation_weight, grid_weight]
-        weights += content_layers.values()
+        of_pixels = [total_variation_weight, grid_weight, palette_weight]
+        weights = [content_weight, style_weight, *of_pixels, *content_layers.values()]
         self.network = network
         self.content_layers = _times(content_weight, content_layers)
         self.style_layers = _times(style_weight, style_layers)
@@ -109,9 +113,7 @@ class PerceptualLoss(nn.Module):
                 f"loss.style_scales={dict(style_scales)}: whole numbers from 1, with weights > 0, "
                 "such as {1: 0.5, 2: 0.5}"
             )
-        some_term = (
-            self.content_layers or self.style_layers or total_variation_weight or grid_weight
-        )
+        some_term = self.content_layers or self.style_layers or any(of_pixels)
         some_attracts = not self.style_layers or max(self.style_layers.values()) > 0
         if not (all(weight >= 0 for weight in weights) and some_term and some_attracts):
             raise InputError(
@@ -119,6 +121,7 @@ class PerceptualLoss(nn.Module):
                 f"beside one > 0); got {weights} and style layers {dict(style_layers)}"
             )
         self.total_variation_weight, self.grid_weight = total_variation_weight, grid_weight
+        self.palette_weight = palette_weight
         self.gram, self.variation = gram, variation
         self.content_error, self.style_error = content_error, style_error
         parts = chain(*map(split_pair, self.style_layers))
@@ -132,6 +135,8 @@ class PerceptualLoss(nn.Module):
         self.fine_power = self._measure_fine_power()
         if self.style_layers:
             self._keep_targets()
+        if palette_weight:
+            self._keep_palette()
 
     @property
     def style(self) -> Tensor | None:
@@ -154,6 +159,7 @@ class PerceptualLoss(nn.Module):
             self.style_layers,
             total_variation_weight=self.total_variation_weight,
             grid_weight=self.grid_weight,
+            palette_weight=self.palette_weight,
             gram=self.gram,
             content_error=self.content_error,
             style_error=self.style_error,
@@ -210,6 +216,16 @@ class PerceptualLoss(nn.Module):
                     mean = self.target_grams.get(name, 0) + share * gram
                     self.target_grams[name] = nn.Parameter(mean, requires_grad=False)
 
+    def _keep_palette(self) -> None:
+        if not self.styles:
+            raise InputError(f"loss.palette_weight={self.palette_weight} needs a style image")
+        shares = zip(self.blend, self.styles, strict=True)
+        between = torch.stack(
+            [share * palette(style[None].to(self.network.mean)) for share, style in shares]
+        ).sum(0)
+        self.register_buffer("target_palette", between, persistent=False)
+        self.palette_power = max(palette_power(between).item(), 1e-6)
+
     def _grams(self, activations: Mapping[str, Tensor], scale: int) -> dict[str, Tensor]:
         """The Gram matrix of every style layer, or of a pair; its term's name."""
         grams = {}
@@ -258,6 +274,9 @@ class PerceptualLoss(nn.Module):
             terms["total_variation"] = self.total_variation_weight * variation
         if self.grid_weight:
             terms["grid"] = self.grid_weight * grid_variation(stylized).mean() / self.fine_power
+        if self.palette_weight:
+            error = palette_error(palette(stylized), self.target_palette)
+            terms["palette"] = self.palette_weight * error.mean() / self.palette_power
         return terms
 
 

@@ -70,7 +70,7 @@ class Watch:
         num, spent_s = evaluation.num_done, time.monotonic() - self.start_s
         parts: dict[str, float] = {}
         for name, value in evaluation.terms.items():
-            part = next(p for p in ("content", "style", "total_variation", "grid") if p in name)
+            part = name.split("/")[0]
             parts[part] = parts.get(part, 0.0) + value
         self.curve.append(
             {"evaluation": num, "scale": evaluation.scale, "loss": evaluation.value}
