@@ -27,8 +27,9 @@ from allaprima.losses import PerceptualLoss
 from allaprima.photos import list_coco, read_square
 from allaprima.recipes import read_recipe
 from allaprima.weights import list_generators, load_generator
-from benchmarks.shipped import EVALUATIONS, PAINTINGS, WORK, part_of
+from benchmarks.shipped import PAINTINGS, WORK, part_of
 
+SIZES_PX = (256, 512)  # of the evaluations
 NUM_IMAGES = 16  # of the painting's squares, and of photos
 DIFFERS = "that differs"
 HEADER = ("painting", "size", "own parts", DIFFERS, "one pass", DIFFERS, "worth by it alone")
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cfg = OmegaConf.create({"loss_network": None, "loss": None, **painting})
         loss, _ = make_loss(cfg, read_recipe(metadata), metadata, torch.device("cpu"))
         assert loss.style is not None
-        for size_px in EVALUATIONS:
+        for size_px in SIZES_PX:
             squares = crops(loss.style, size_px, np.random.default_rng(0))
             paintings = paint(generator, options.photos, size_px)
             error, scatter = errors(loss, paintings)

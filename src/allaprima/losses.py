@@ -78,6 +78,8 @@ class PerceptualLoss(nn.Module):
             image for the style layers, or one too small for them, a blend of another length.
     """
 
+    target_palette: Tensor
+
     def __init__(
         self,
         network: LossNetwork,
@@ -220,9 +222,8 @@ class PerceptualLoss(nn.Module):
         if not self.styles:
             raise InputError(f"loss.palette_weight={self.palette_weight} needs a style image")
         shares = zip(self.blend, self.styles, strict=True)
-        between = torch.stack(
-            [share * palette(style[None].to(self.network.mean)) for share, style in shares]
-        ).sum(0)
+        palettes = [share * palette(style[None].to(self.network.mean)) for share, style in shares]
+        between = torch.stack(palettes).sum(0)
         self.register_buffer("target_palette", between, persistent=False)
         self.palette_power = max(palette_power(between).item(), 1e-6)
 
