@@ -178,10 +178,29 @@ def test_unsteadiness_is_a_term_of_the_step(vgg19):
     module._trainer = SimpleNamespace(world_size=1)  # what a step asks of it
     module.log_dict = lambda values: None
     torch.manual_seed(3)
-    expected = 2 * module.unsteadiness(module.generator(photos), photos)
+    noisy = photos + torch.randn(photos.shape) * 2 / 255
+    expected = 2 * module.unsteadiness(module.generator(noisy), photos)
     torch.manual_seed(3)
     module.training_step(photos, 0)
     torch.testing.assert_close(module.terms["steadiness"], expected.detach())
+
+
+def test_a_step_for_steadiness_lowers_the_gain_of_noise(vgg19):
+    class Gain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gain = nn.Parameter(torch.tensor(6.0))
+
+        def forward(self, photo: torch.Tensor) -> torch.Tensor:
+            return 0.5 + self.gain * (photo - 0.5)
+
+    loss = PerceptualLoss(vgg19, None, {}, {}, total_variation_weight=1e-12)
+    arguments = Gain(), loss, torch.optim.SGD, constant, 0.0, Stylization()
+    module = StyleTransferModule(*arguments, steadiness_weight=2.0)
+    module._trainer = SimpleNamespace(world_size=1)
+    module.log_dict = lambda values: None
+    module.training_step(torch.rand(1, 3, 64, 64), 0).backward()
+    assert module.generator.gain.grad > 1e-4
 
 
 @pytest.mark.parametrize("side_px", [16, 20, 24, 32, 48])

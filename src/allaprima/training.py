@@ -16,6 +16,8 @@ from allaprima.schedules import Schedule
 from allaprima.tasks import Task
 from allaprima.weights import FORMAT_VERSION, describe_generator
 
+NOISE = 2 / 255  # of a camera, in photos whose painting shall be steady
+
 
 class StyleTransferModule(pl.LightningModule):
     """One generator, one task, one loss.
@@ -37,7 +39,8 @@ class StyleTransferModule(pl.LightningModule):
             right and below, another in each step (Mordvintsev 2015, for single pictures). Else
             the generator learns the grid on which the loss network pools, and paints it.
         steadiness_weight: of :meth:`unsteadiness`, a term of our own beside the loss's; 0 leaves
-            it out. For photos that the output has the size of.
+            it out. Else the generator is given photos with a camera's noise (2/255). For photos
+            that the output has the size of.
     """
 
     def __init__(
@@ -112,7 +115,8 @@ class StyleTransferModule(pl.LightningModule):
 
     def training_step(self, photos: Tensor, batch_idx: int) -> Tensor:
         self.photos_seen += len(photos) * self.trainer.world_size
-        painted = self.generator(self.task.input(photos))
+        noise = NOISE * torch.randn(photos.shape).to(photos) if self.steadiness_weight else 0
+        painted = self.generator(self.task.input(photos + noise))
         output, compared = self.jitter(painted, photos)
         terms = self.loss(output, self.loss.content_targets(compared))
         if self.steadiness_weight:
@@ -130,7 +134,7 @@ class StyleTransferModule(pl.LightningModule):
         passes no gradient.
 
         Args:
-            painted: the generator's output for the photos.
+            painted: the generator's output for the photos, or for noisy ones.
         """
         height, width = photos.shape[-2:]
         most = min(4, (min(height, width) - 16) // 8)  # leaves the 16 px that a generator takes
