@@ -13,7 +13,7 @@ from allaprima.generators.johnson_superres import JohnsonSuperresolutionGenerato
 from allaprima.losses import PerceptualLoss
 from allaprima.schedules import constant
 from allaprima.tasks import Colorization, Stylization, SuperResolution, Task
-from allaprima.training import StyleTransferModule, _moving_average
+from allaprima.training import StyleTransferModule, _moving_average, unsteadiness
 
 
 def test_moving_average_starts_as_a_short_memory_and_ends_as_the_decay():
@@ -152,34 +152,41 @@ class Positional(nn.Module):
         return photo + self.scale * (y + x)
 
 
+def steady_module(vgg19, generator: nn.Module) -> StyleTransferModule:
+    loss = PerceptualLoss(vgg19, None, {}, {}, total_variation_weight=1e-12)
+    arguments = generator, loss, torch.optim.SGD, constant, 0.0, Stylization()
+    module = StyleTransferModule(*arguments, steadiness_weight=2.0)
+    module._trainer = SimpleNamespace(world_size=1)  # what a step asks of it
+    module.log_dict = lambda values: None
+    return module
+
+
 def test_what_hangs_on_the_end_of_the_photo_is_unsteady(vgg19):
-    loss = PerceptualLoss(vgg19, None, {"relu1_1": 1.0}, {})
-    photos = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    photos = torch.rand(2, 3, 80, 96, generator=torch.Generator().manual_seed(0))
+    cuts = set()
     for scale in (0.0, 0.01):
-        arguments = Positional(scale), loss, torch.optim.SGD, constant, 0.0, Stylization()
-        module = StyleTransferModule(*arguments, steadiness_weight=2.0)
-        for seed in range(5):
+        module = steady_module(vgg19, Positional(scale))
+        for seed in range(20):
             torch.manual_seed(seed)
-            y, x = (4 * torch.randint(-4, 5, (2,))).tolist()
+            y, x = (4 * torch.randint(-8, 9, (2,))).tolist()
             torch.manual_seed(seed)
-            painted = module.generator(photos)
-            found = module.unsteadiness(painted, photos)
+            part, shown = module.part_of(photos)
+            assert part.shape == shown.shape == (2, 3, 80 - abs(y), 96 - abs(x))
+            assert not shown.requires_grad
+            found = unsteadiness(module.generator(part), shown)
             change = scale * (max(y, 0) + max(x, 0))  # the part begins so much later
-            torch.testing.assert_close(found, change**2 / painted.detach().var())
-        assert module.unsteadiness(painted, photos).requires_grad
+            torch.testing.assert_close(found, change**2 / shown.var())
+            cuts.add(y)
+    assert min(cuts) < -24 < 24 < max(cuts)
 
 
 def test_unsteadiness_is_a_term_of_the_step(vgg19):
-    generator = JohnsonGenerator((4, 6, 8), 1, margin_px=8)
-    loss = PerceptualLoss(vgg19, None, {"relu1_1": 1.0}, {})
-    arguments = generator, loss, torch.optim.SGD, constant, 0.0, Stylization()
-    module = StyleTransferModule(*arguments, steadiness_weight=2.0)
+    module = steady_module(vgg19, JohnsonGenerator((4, 6, 8), 1, margin_px=8))
     photos = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    module._trainer = SimpleNamespace(world_size=1)  # what a step asks of it
-    module.log_dict = lambda values: None
     torch.manual_seed(3)
-    noisy = photos + torch.randn(photos.shape) * 2 / 255
-    expected = 2 * module.unsteadiness(module.generator(noisy), photos)
+    part, shown = module.part_of(photos)
+    noisy = part + torch.randn(part.shape) * 2 / 255
+    expected = 2 * unsteadiness(module.generator(noisy), shown)
     torch.manual_seed(3)
     module.training_step(photos, 0)
     torch.testing.assert_close(module.terms["steadiness"], expected.detach())
@@ -194,24 +201,19 @@ def test_a_step_for_steadiness_lowers_the_gain_of_noise(vgg19):
         def forward(self, photo: torch.Tensor) -> torch.Tensor:
             return 0.5 + self.gain * (photo - 0.5)
 
-    loss = PerceptualLoss(vgg19, None, {}, {}, total_variation_weight=1e-12)
-    arguments = Gain(), loss, torch.optim.SGD, constant, 0.0, Stylization()
-    module = StyleTransferModule(*arguments, steadiness_weight=2.0)
-    module._trainer = SimpleNamespace(world_size=1)
-    module.log_dict = lambda values: None
+    module = steady_module(vgg19, Gain())
     module.training_step(torch.rand(1, 3, 64, 64), 0).backward()
     assert module.generator.gain.grad > 1e-4
 
 
-@pytest.mark.parametrize("side_px", [16, 20, 24, 32, 48])
-def test_unsteadiness_of_small_photos_is_a_number(vgg19, side_px):
+@pytest.mark.parametrize("side_px", [16, 20, 24, 32, 48, 79])
+def test_parts_of_small_photos_can_be_painted(vgg19, side_px):
     generator = JohnsonGenerator((4, 6, 8), 1, margin_px=8)
-    loss = PerceptualLoss(vgg19, None, {"relu1_1": 1.0}, {})
-    arguments = generator, loss, torch.optim.SGD, constant, 0.0, Stylization()
-    module = StyleTransferModule(*arguments, steadiness_weight=2.0)
-    photos = torch.rand(1, 3, side_px, side_px)
+    module = steady_module(vgg19, generator)
+    photos = torch.rand(1, 3, side_px, side_px + 40)
     for _ in range(10):
-        assert module.unsteadiness(generator(photos), photos).isfinite()
+        part, shown = module.part_of(photos)
+        assert unsteadiness(generator(part), shown).isfinite()
 
 
 @pytest.mark.parametrize("weight", [-1.0, float("nan")])

@@ -38,9 +38,10 @@ class StyleTransferModule(pl.LightningModule):
         jitter_px: the loss sees output and photos from a random pixel on, up to so many to the
             right and below, another in each step (Mordvintsev 2015, for single pictures). Else
             the generator learns the grid on which the loss network pools, and paints it.
-        steadiness_weight: of :meth:`unsteadiness`, a term of our own beside the loss's; 0 leaves
-            it out. Else the generator is given photos with a camera's noise (2/255). For photos
-            that the output has the size of.
+        steadiness_weight: of :func:`unsteadiness`, a term of our own beside the loss's; 0 leaves
+            it out. Else the generator is given parts of the photos with a camera's noise (2/255),
+            and shall paint them as it does within the whole photo, to the border. For photos that
+            the output has the size of.
     """
 
     def __init__(
@@ -115,38 +116,33 @@ class StyleTransferModule(pl.LightningModule):
 
     def training_step(self, photos: Tensor, batch_idx: int) -> Tensor:
         self.photos_seen += len(photos) * self.trainer.world_size
-        noise = NOISE * torch.randn(photos.shape).to(photos) if self.steadiness_weight else 0
-        painted = self.generator(self.task.input(photos + noise))
+        given, shown = photos, None
+        if self.steadiness_weight:
+            photos, shown = self.part_of(photos)
+            given = photos + NOISE * torch.randn(photos.shape).to(photos)
+        painted = self.generator(self.task.input(given))
         output, compared = self.jitter(painted, photos)
         terms = self.loss(output, self.loss.content_targets(compared))
-        if self.steadiness_weight:
-            terms["steadiness"] = self.steadiness_weight * self.unsteadiness(painted, photos)
+        if shown is not None:
+            terms["steadiness"] = self.steadiness_weight * unsteadiness(painted, shown)
         loss = torch.stack(list(terms.values())).sum()
         self.terms = {"loss": loss.detach(), **{k: v.detach() for k, v in terms.items()}}
         self.log_dict({f"train/{name}": value for name, value in self.terms.items()})
         return loss
 
-    def unsteadiness(self, painted: Tensor, photos: Tensor) -> Tensor:
-        """How otherwise photos are painted that end elsewhere, as a share of the variance.
+    @torch.no_grad()
+    def part_of(self, photos: Tensor) -> tuple[Tensor, Tensor]:
+        """A random part of each photo, and what the painting of the whole shows of it.
 
-        A random part of each photo, up to 16 px smaller each way, is painted too (less of photos
-        under 48 px); what both show, some way from the border, is compared. The part's painting
-        passes no gradient.
-
-        Args:
-            painted: the generator's output for the photos, or for noisy ones.
+        The part is up to 32 px smaller each way (less of photos under 80 px), by multiples of the
+        generator's grid.
         """
         height, width = photos.shape[-2:]
-        most = min(4, (min(height, width) - 16) // 8)  # leaves the 16 px that a generator takes
+        most = min(8, (min(height, width) - 16) // 8)  # leaves the 16 px that a generator takes
         y, x = (4 * torch.randint(-most, most + 1, (2,))).tolist()
         rows = slice(max(y, 0), height + min(y, 0))
-        columns = slice(max(x, 0), width + min(x, 0))
-        with torch.no_grad():
-            part = self.generator(self.task.input(photos[..., rows, columns]))
-        border = min(24, height // 4, width // 4)
-        inside = (..., slice(border, -border), slice(border, -border))
-        change = painted[..., rows, columns][inside].float() - part[inside].float()
-        return change.square().mean() / painted.detach().float().var().clamp(min=1e-6)
+        part = (..., rows, slice(max(x, 0), width + min(x, 0)))
+        return photos[part], self.generator(self.task.input(photos))[part]
 
     def jitter(self, *images: Tensor) -> list[Tensor]:
         """The same random part of all, ``jitter_px`` smaller each way."""
@@ -230,6 +226,17 @@ class StyleTransferModule(pl.LightningModule):
         checkpoint["state_dict"] |= frozen
         self.photos_seen = checkpoint["photos_seen"]
         torch.set_rng_state(checkpoint["random_state"])
+
+
+def unsteadiness(painted: Tensor, shown: Tensor) -> Tensor:
+    """Mean square of what differs, as a share of the variance: (B, 3, H, W) twice -> ().
+
+    Args:
+        painted: parts of photos, with noise.
+        shown: the same, painted in their whole photos, without.
+    """
+    change = painted.float() - shown.float()
+    return change.square().mean() / shown.float().var().clamp(min=1e-6)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
