@@ -28,7 +28,7 @@ CHECKPOINTS = Path("checkpoints")
 FIRST = "starry_night"  # the others begin with its weights
 USUAL = ("style.size_px=512",)
 # Where the shift by 4 px or the gain of noise would be beyond its bound (benchmarks/artefacts.py):
-STEADY = (*USUAL, "run.module.steadiness_weight=10")
+STEADY = (*USUAL, "run.module.steadiness_weight=3")
 MORE = {
     FIRST: ("style.size_px=640", "style.blur_px=0.7"),  # a grainy reproduction
     **dict.fromkeys(("wave", "composition_vii", "figure_5"), STEADY),
