@@ -42,7 +42,7 @@ def palette_error(value: Tensor, target: Tensor) -> Tensor:
     matrices leave distributions open, and a loss of their own closes them, is Risser 2017's,
     who matches histograms of activations.
     Differs: the directions are 32 fixed ones, and the mean over them counts three times, so that
-    two colours are as far apart as their squared distance in RGB.
+    two flat pictures are about as far apart as the squared distance of their colours in RGB.
     """
     return 3 * (value - target).square().mean((1, 2))
 
