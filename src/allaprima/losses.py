@@ -60,6 +60,8 @@ class PerceptualLoss(nn.Module):
         grid_weight: of :func:`allaprima.variation.grid_variation`, of our own.
         palette_weight: of :func:`allaprima.palette.palette_error`, as a share of the variance of
             the style image's colours.
+        palette_border_px: of the picture, left out of it. Where the deep style layers do not look
+            (``border`` of the Gram matrix), rare colours are cheap, and make a frame.
         gram: (B, C, H, W) -> (B, C, C), and with ``other`` for pairs of layers.
         content_error, style_error: (value, target) -> (B,).
         variation: (B, 3, H, W) -> (B,).
@@ -91,6 +93,7 @@ class PerceptualLoss(nn.Module):
         total_variation_weight: float = 0.0,
         grid_weight: float = 0.0,
         palette_weight: float = 0.0,
+        palette_border_px: int = 0,
         gram: Callable[..., Tensor] = gram_matrix,
         content_error: Error = mean_squared_error,
         style_error: Error = squared_error,
@@ -123,7 +126,7 @@ class PerceptualLoss(nn.Module):
                 f"beside one > 0); got {weights} and style layers {dict(style_layers)}"
             )
         self.total_variation_weight, self.grid_weight = total_variation_weight, grid_weight
-        self.palette_weight = palette_weight
+        self.palette_weight, self.palette_border_px = palette_weight, palette_border_px
         self.gram, self.variation = gram, variation
         self.content_error, self.style_error = content_error, style_error
         parts = chain(*map(split_pair, self.style_layers))
@@ -162,6 +165,7 @@ class PerceptualLoss(nn.Module):
             total_variation_weight=self.total_variation_weight,
             grid_weight=self.grid_weight,
             palette_weight=self.palette_weight,
+            palette_border_px=self.palette_border_px,
             gram=self.gram,
             content_error=self.content_error,
             style_error=self.style_error,
@@ -276,7 +280,8 @@ class PerceptualLoss(nn.Module):
         if self.grid_weight:
             terms["grid"] = self.grid_weight * grid_variation(stylized).mean() / self.fine_power
         if self.palette_weight:
-            error = palette_error(palette(stylized), self.target_palette)
+            colors = palette(stylized, self.palette_border_px)
+            error = palette_error(colors, self.target_palette)
             terms["palette"] = self.palette_weight * error.mean() / self.palette_power
         return terms
 

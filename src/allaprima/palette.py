@@ -13,7 +13,7 @@ NUM_DIRECTIONS = 32
 NUM_QUANTILES = 1024
 
 
-def palette(images: Tensor) -> Tensor:
+def palette(images: Tensor, border_px: int = 0) -> Tensor:
     """Quantiles of the colours along directions of RGB: (B, 3, H, W) -> (B, 1024, 32).
 
     The mean of several pictures' quantiles is the palette between theirs (Rabin 2011, of one
@@ -22,8 +22,11 @@ def palette(images: Tensor) -> Tensor:
 
     Args:
         images: RGB in [0,1], at least 4 px a side.
+        border_px: left out at each side, but for the last cell in the middle.
     """
-    colors = F.avg_pool2d(at_least_float32(images), CELL_PX).flatten(2)
+    top, left = (min(border_px, (side - CELL_PX) // 2) for side in images.shape[2:])
+    inside = images[..., top : images.shape[2] - top, left : images.shape[3] - left]
+    colors = F.avg_pool2d(at_least_float32(inside), CELL_PX).flatten(2)
     # Not a matrix product, which autocast would round.
     along = (colors[:, :, None] * _directions().to(colors)[:, :, None]).sum(1)
     ordered = along.sort(-1).values
