@@ -602,6 +602,16 @@ def test_the_palette_of_several_paintings_is_between_theirs(vgg19, style):
     assert "target_palette" not in loss.state_dict()
 
 
+def test_the_border_has_no_palette(vgg19, style):
+    loss = PerceptualLoss(vgg19, style, {}, {}, palette_weight=1.0, palette_border_px=8)
+    stylized, framed = picture(seed=3), torch.zeros_like(picture(seed=3))
+    framed[..., 8:-8, 8:-8] = stylized[..., 8:-8, 8:-8]
+    for each in (loss, loss.for_style(style)):
+        assert torch.equal(each(framed, {})["palette"], each(stylized, {})["palette"])
+    framed[..., 8, 8] = 0
+    assert not torch.equal(loss(framed, {})["palette"], loss(stylized, {})["palette"])
+
+
 def test_the_palette_of_no_painting_is_refused(vgg19):
     with pytest.raises(InputError, match=r"loss\.palette_weight=2.0 needs a style image"):
         PerceptualLoss(vgg19, None, {"relu2_2": 1.0}, {}, palette_weight=2.0)
