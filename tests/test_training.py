@@ -168,29 +168,16 @@ def test_what_hangs_on_the_end_of_the_photo_is_unsteady(vgg19):
         module = steady_module(vgg19, Positional(scale))
         for seed in range(20):
             torch.manual_seed(seed)
-            top, bottom, left, right = (4 * torch.randint(9, (4,))).tolist()
+            y, x = (4 * torch.randint(-8, 9, (2,))).tolist()
             torch.manual_seed(seed)
             part, shown = module.part_of(photos)
-            assert part.shape == shown.shape == (2, 3, 80 - top - bottom, 96 - left - right)
+            assert part.shape == shown.shape == (2, 3, 80 - abs(y), 96 - abs(x))
             assert not shown.requires_grad
             found = unsteadiness(module.generator(part), shown)
-            change = scale * (top + left)  # the part begins so much later
-            torch.testing.assert_close(found, 2 * change**2 / shown.var())
-            cuts |= {top, bottom, left, right}
-    assert cuts == set(range(0, 33, 4))
-
-
-def test_what_differs_along_the_border_counts_once_more():
-    shown = torch.rand(1, 3, 64, 48, generator=torch.Generator().manual_seed(0))
-    place = torch.zeros(64, 48, dtype=torch.bool)
-    place[16:48, 16:32] = True
-    share = place.float().mean().item()
-    for painted, expected in (
-        (shown + 0.1 * place, 0.01 * share),
-        (shown + 0.1 * ~place, 0.01 * (1 - share) + 0.01),
-        (shown + 0.1, 0.02),
-    ):
-        torch.testing.assert_close(unsteadiness(painted, shown), expected / shown.var())
+            change = scale * (max(y, 0) + max(x, 0))  # the part begins so much later
+            torch.testing.assert_close(found, change**2 / shown.var())
+            cuts.add(y)
+    assert min(cuts) < -24 < 24 < max(cuts)
 
 
 def test_unsteadiness_is_a_term_of_the_step(vgg19):

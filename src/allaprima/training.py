@@ -17,7 +17,6 @@ from allaprima.tasks import Task
 from allaprima.weights import FORMAT_VERSION, describe_generator
 
 NOISE = 2 / 255  # of a camera, in photos whose painting shall be steady
-STRIP_PX = 16  # along the border, where the loss's deep layers hardly look
 
 
 class StyleTransferModule(pl.LightningModule):
@@ -135,13 +134,14 @@ class StyleTransferModule(pl.LightningModule):
     def part_of(self, photos: Tensor) -> tuple[Tensor, Tensor]:
         """A random part of each photo, and what the painting of the whole shows of it.
 
-        Up to 32 px are cut off each side (less of photos under 80 px), by multiples of the
+        The part is up to 32 px smaller each way (less of photos under 80 px), by multiples of the
         generator's grid.
         """
         height, width = photos.shape[-2:]
         most = min(8, (min(height, width) - 16) // 8)  # leaves the 16 px that a generator takes
-        top, bottom, left, right = (4 * torch.randint(most + 1, (4,))).tolist()
-        part = (..., slice(top, height - bottom), slice(left, width - right))
+        y, x = (4 * torch.randint(-most, most + 1, (2,))).tolist()
+        rows = slice(max(y, 0), height + min(y, 0))
+        part = (..., rows, slice(max(x, 0), width + min(x, 0)))
         return photos[part], self.generator(self.task.input(photos))[part]
 
     def jitter(self, *images: Tensor) -> list[Tensor]:
@@ -231,18 +231,12 @@ class StyleTransferModule(pl.LightningModule):
 def unsteadiness(painted: Tensor, shown: Tensor) -> Tensor:
     """Mean square of what differs, as a share of the variance: (B, 3, H, W) twice -> ().
 
-    The outermost 16 px, where hardly anything else tells what to paint, count once more by
-    themselves: as much as all together.
-
     Args:
         painted: parts of photos, with noise.
         shown: the same, painted in their whole photos, without.
     """
-    change = (painted.float() - shown.float()).square()
-    inside = torch.zeros_like(change, dtype=torch.bool)
-    inside[..., STRIP_PX:-STRIP_PX, STRIP_PX:-STRIP_PX] = True
-    along_border = change[~inside].mean()
-    return (change.mean() + along_border) / shown.float().var().clamp(min=1e-6)
+    change = painted.float() - shown.float()
+    return change.square().mean() / shown.float().var().clamp(min=1e-6)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
