@@ -19,6 +19,7 @@ SAME = (
     "optimizer=adam",
     "optimizer.lr=1e-3",
     "run.module.jitter_px=0",
+    "run.module.mirror_px=0",
 )
 DEFAULT = ()
 
