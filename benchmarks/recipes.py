@@ -19,7 +19,6 @@ SAME = (
     "optimizer=adam",
     "optimizer.lr=1e-3",
     "run.module.jitter_px=0",
-    "run.module.mirror_px=0",
 )
 DEFAULT = ()
 
