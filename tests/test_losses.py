@@ -612,6 +612,12 @@ def test_the_border_has_no_palette(vgg19, style):
     assert not torch.equal(loss(framed, {})["palette"], loss(stylized, {})["palette"])
 
 
+@pytest.mark.parametrize("border", [-1, 0.5, True])
+def test_a_border_that_is_no_number_of_pixels_is_refused(vgg19, style, border):
+    with pytest.raises(InputError, match=f"palette_border_px={border} must be"):
+        PerceptualLoss(vgg19, style, {}, {}, palette_weight=1.0, palette_border_px=border)
+
+
 def test_the_palette_of_no_painting_is_refused(vgg19):
     with pytest.raises(InputError, match=r"loss\.palette_weight=2.0 needs a style image"):
         PerceptualLoss(vgg19, None, {"relu2_2": 1.0}, {}, palette_weight=2.0)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from allaprima.errors import InputError
 from allaprima.palette import NUM_QUANTILES, _directions, palette, palette_error, palette_power
 
 
@@ -70,12 +69,6 @@ def test_a_border_is_left_out_but_for_the_last_cell_in_the_middle():
     for border, inside in ((4, images[..., 4:-4, 4:-4]), (100, images[..., 10:-10, 8:-8])):
         assert torch.equal(palette(images, border), palette(inside))
     assert torch.equal(palette(images[..., :4, :4], 16), palette(images[..., :4, :4]))
-
-
-@pytest.mark.parametrize("border", [-1, 0.5, True])
-def test_a_border_that_is_no_number_of_pixels_is_refused(border):
-    with pytest.raises(InputError, match=f"palette border of {border} px"):
-        palette(random_cells(9), border)
 
 
 def test_the_power_is_the_variance_of_the_colours():

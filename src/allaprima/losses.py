@@ -77,7 +77,8 @@ class PerceptualLoss(nn.Module):
 
     Raises:
         InputError: an unknown layer, a negative weight, weights that are all zero, no style
-            image for the style layers, or one too small for them, a blend of another length.
+            image for the style layers, or one too small for them, a blend of another length, a
+            border that is no number of pixels.
     """
 
     target_palette: Tensor
@@ -124,6 +125,10 @@ class PerceptualLoss(nn.Module):
             raise InputError(
                 "loss weights must be ≥ 0 and leave a term > 0 (of style layers, some may be < 0 "
                 f"beside one > 0); got {weights} and style layers {dict(style_layers)}"
+            )
+        if type(palette_border_px) is not int or palette_border_px < 0:
+            raise InputError(
+                f"loss.palette_border_px={palette_border_px} must be a whole number from 0"
             )
         self.total_variation_weight, self.grid_weight = total_variation_weight, grid_weight
         self.palette_weight, self.palette_border_px = palette_weight, palette_border_px

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from allaprima.errors import InputError
 from allaprima.gram import at_least_float32
 
 CELL_PX = 4
@@ -24,12 +23,7 @@ def palette(images: Tensor, border_px: int = 0) -> Tensor:
     Args:
         images: RGB in [0,1], at least 4 px a side.
         border_px: left out at each side, but for the last cell in the middle.
-
-    Raises:
-        InputError: a border that is no number of pixels.
     """
-    if type(border_px) is not int or border_px < 0:
-        raise InputError(f"palette border of {border_px} px must be a whole number, from 0")
     top, left = (min(border_px, (side - CELL_PX) // 2) for side in images.shape[2:])
     inside = images[..., top : images.shape[2] - top, left : images.shape[3] - left]
     colors = F.avg_pool2d(at_least_float32(inside), CELL_PX).flatten(2)
