@@ -68,16 +68,17 @@ def _inside(features: Tensor, other: Tensor, cut: list[int]) -> tuple[Tensor, Te
     """Both without their border, whose width is in rows and columns of the first."""
     scales = (o // f for o, f in zip(other.shape[2:], features.shape[2:], strict=True))
     wide = (c * scale for c, scale in zip(cut, scales, strict=True))
-    return _crop(features, *cut), _crop(other, *wide)
+    return crop(features, *cut), crop(other, *wide)
 
 
-def _crop(features: Tensor, rows: int, columns: int) -> Tensor:
+def crop(features: Tensor, rows: int, columns: int) -> Tensor:
+    """Without so many rows and columns at each side: a view of (…, H, W)."""
     height, width = features.shape[2:]
     return features[..., rows : height - rows, columns : width - columns]
 
 
 def _border(features: Tensor, rows: int, columns: int) -> list[Tensor]:
-    """Views of what :func:`_crop` leaves out: above, below, left, right."""
+    """Views of what :func:`crop` leaves out: above, below, left, right."""
     height, width = features.shape[2:]
     between = features[..., rows : height - rows, :]
     return [

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from allaprima.gram import at_least_float32
+from allaprima.gram import at_least_float32, crop
 
 CELL_PX = 4
 NUM_DIRECTIONS = 32
@@ -24,8 +24,8 @@ def palette(images: Tensor, border_px: int = 0) -> Tensor:
         images: RGB in [0,1], at least 4 px a side.
         border_px: left out at each side, but for the last cell in the middle.
     """
-    top, left = (min(border_px, (side - CELL_PX) // 2) for side in images.shape[2:])
-    inside = images[..., top : images.shape[2] - top, left : images.shape[3] - left]
+    rows, columns = (min(border_px, (side - CELL_PX) // 2) for side in images.shape[2:])
+    inside = crop(images, rows, columns)
     colors = F.avg_pool2d(at_least_float32(inside), CELL_PX).flatten(2)
     # Not a matrix product, which autocast would round.
     along = (colors[:, :, None] * _directions().to(colors)[:, :, None]).sum(1)
