@@ -3,7 +3,7 @@
     python -m benchmarks.beside_optimizer --paintings FOLDER
 
 One demo photograph at 256² and at 512², each style under the loss that its generator was trained
-with, without the palette: Gatys's loss has none. What is done is not done again; a generator that
+with, without palette and tone: Gatys's loss has none. What is done is not done again; a generator that
 has changed since is evaluated anew.
 """
 
@@ -20,7 +20,7 @@ from allaprima.evaluate import PICTURE_COUNTS, Plan
 from allaprima.evaluation_files import fingerprint
 from allaprima.images import read_picture, to_uint8
 from allaprima.plots import write_contact_sheet
-from benchmarks.shipped import CHECKPOINTS, PAINTINGS, WITHOUT_PALETTE, WORK, demo_photo, run
+from benchmarks.shipped import CHECKPOINTS, GATYS, PAINTINGS, WORK, demo_photo, run
 
 PHOTO = "castle-above-forest"
 COUNTS = {256: PICTURE_COUNTS, 512: (50, 150)}  # evaluations of L-BFGS to show, by size
@@ -55,7 +55,7 @@ def evaluate(name: str, painting: Path, photo: Path, size_px: int) -> Path:
         evaluations = f"evaluations={COUNTS[size_px][-1]}"
         plan = f"sizes=[{size_px}]", "starts=[noise]", evaluations, "resume=true"
         where = f"style.image={painting}", f"hydra.run.dir={folder}"
-        run("evaluate", f"checkpoint={shipped}", *data, *plan, *WITHOUT_PALETTE, *where)
+        run("evaluate", f"checkpoint={shipped}", *data, *plan, *GATYS, *where)
     return folder
 
 

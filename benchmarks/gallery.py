@@ -99,7 +99,7 @@ def page(names: Sequence[str]) -> str:
         "## Beside the optimiser",
         "",
         "One pass, and L-BFGS on its way from noise, under the loss that the generator was trained",
-        "with, without the palette; made by",
+        "with, without palette and tone; made by",
         "`python -m benchmarks.beside_optimizer --paintings FOLDER`. At 256²:",
         "",
         "![one pass beside L-BFGS at 256²](beside_optimizer.webp)",

@@ -46,13 +46,13 @@ PAINTINGS = {
 LICENCE = "painting in the public domain; weights MIT"
 WORK = Path("outputs/shipped")
 # Evaluations from noise: a whole curve at 256², and at 512² until the pass is reached. They are
-# told without the palette, which Gatys's loss has not; at 256² with it as well.
-WITHOUT_PALETTE = ("loss=calibrated", "~loss.palette_weight")
+# told without palette and tone, which Gatys's loss has not; at 256² with them as well.
+GATYS = ("loss=calibrated", "~loss.palette_weight", "~loss.tone_weight")
 WHOLE, BEATEN = ("data.num_val=4", "evaluations=300"), ("until_beaten=true",)
 EVALUATIONS = {
-    "256": (256, (*WHOLE, *WITHOUT_PALETTE)),
-    "512": (512, (*WHOLE, *BEATEN, *WITHOUT_PALETTE)),
-    "256_with_palette": (256, (*WHOLE, *BEATEN)),
+    "256": (256, (*WHOLE, *GATYS)),
+    "512": (512, (*WHOLE, *BEATEN, *GATYS)),
+    "256_whole": (256, (*WHOLE, *BEATEN)),
 }
 THUMBNAILS = "castle-above-forest", "red-panda", "astronaut"
 MOST_BYTES, LEAST_PSNR_DB = 1_000_000, 50.0
@@ -133,15 +133,15 @@ def publish(name: str) -> Path:
 
 def figures(evaluation: dict[str, Any], kind: str) -> dict[str, Any]:
     """What the card tells of an evaluation."""
-    size, *with_palette = kind.split("_", 1)
+    size, *whole = kind.split("_", 1)
     summary, limit = evaluation["summary"][size], evaluation["settings"]["evaluations"]
     start, terms = summary["starts"]["noise"], summary["mean_terms"]
     at = f"at {size}²"
     of = f"Gatys-equivalent evaluations from noise {at}, {summary['num_photos']} photos"
     its_worth = worth(start["equivalent_evaluations"], limit)
-    if with_palette:
+    if whole:
         return {f"{of}, of the whole loss": its_worth}
-    told = {f"{of}, without the palette": its_worth, f"one pass {at}, s": summary["pass_s"]}
+    told = {f"{of}, without palette and tone": its_worth, f"one pass {at}, s": summary["pass_s"]}
     rows = {"the photo": "photo", f"L-BFGS after {limit} evaluations": f"noise {limit}"}
     for part in ("content", "style"):
         painted = part_of(terms["pass"], part)

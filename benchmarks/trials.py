@@ -28,7 +28,7 @@ from benchmarks.shipped import part_of, thumbnail_photos
 
 NUM_PHOTOS, NUM_AT_ONCE = 16, 4
 SHEETS = Path("docs/recipe")
-HEADER = ("trial", "photos seen", "loss", "content", "style", "palette")
+HEADER = ("trial", "photos seen", "loss", "content", "style", "palette", "tone")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -60,14 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @torch.no_grad()
 def measure(file: Path, loss: PerceptualLoss, photos: torch.Tensor) -> list[float]:
-    """Photos seen; the loss, its content, its style and its palette part."""
+    """Photos seen; the loss, its content, its style, its palette and its tone part."""
     generator, metadata = load_generator(file)
     records = []
     for batch in photos.split(NUM_AT_ONCE):
         records.append(numbers(loss(generator(batch), loss.content_targets(batch))))
-    losses, palettes = (fmean(r[term] for r in records) for term in ("loss", "palette"))
+    losses, *of_pixels = (fmean(r[term] for r in records) for term in ("loss", "palette", "tone"))
     parts = (fmean(part_of(record, part) for record in records) for part in ("content", "style"))
-    return [metadata["metrics"]["photos seen"], losses, *parts, palettes]
+    return [metadata["metrics"]["photos seen"], losses, *parts, *of_pixels]
 
 
 if __name__ == "__main__":

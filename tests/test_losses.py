@@ -19,6 +19,7 @@ from allaprima.losses import (
     total_variation,
 )
 from allaprima.palette import palette, palette_error, palette_power
+from allaprima.tone import tone_error, tones
 from allaprima.variation import fine_power, grid_variation
 
 CHANNELS_LAST = torch.channels_last
@@ -623,6 +624,20 @@ def test_the_palette_of_no_painting_is_refused(vgg19):
         PerceptualLoss(vgg19, None, {"relu2_2": 1.0}, {}, palette_weight=2.0)
     with pytest.raises(InputError, match="must be ≥ 0"):
         PerceptualLoss(vgg19, None, {"relu2_2": 1.0}, {}, palette_weight=-1.0)
+
+
+def test_light_and_dark_are_a_term_of_the_loss(vgg19, style):
+    stylized, photo = picture(64, seed=3, batch=2), picture(64, seed=4, batch=2)
+    expected = 3 * tone_error(tones(stylized), tones(photo)).mean()
+    loss = PerceptualLoss(vgg19, style, {}, STYLE, tone_weight=3.0)
+    for each in (loss, loss.for_style(style)):
+        targets = each.content_targets(photo)
+        assert list(targets) == ["tone"]
+        torch.testing.assert_close(each(stylized, targets)["tone"], expected)
+    alone = PerceptualLoss(vgg19, None, {}, {}, tone_weight=3.0)
+    assert list(terms_of(alone, stylized, photo)) == ["tone"]
+    with pytest.raises(InputError, match="must be ≥ 0"):
+        PerceptualLoss(vgg19, style, {}, STYLE, tone_weight=-1.0)
 
 
 def test_a_picture_at_half_the_size_is_compared_with_the_painting_at_half(vgg19, style):

@@ -23,6 +23,7 @@ from allaprima.gram import at_least_float32, gram_matrix
 from allaprima.layer_weights import check_pairs, split_pair
 from allaprima.loss_network import LossNetwork
 from allaprima.palette import palette, palette_error, palette_power
+from allaprima.tone import tone_error, tones
 from allaprima.variation import fine_power, grid_variation, total_variation
 
 __all__ = [
@@ -62,6 +63,7 @@ class PerceptualLoss(nn.Module):
             the style image's colours.
         palette_border_px: of the picture, left out of it. Where the deep style layers do not look
             (``border`` of the Gram matrix), rare colours are cheap, and make a frame.
+        tone_weight: of :func:`allaprima.tone.tone_error`, of our own.
         gram: (B, C, H, W) -> (B, C, C), and with ``other`` for pairs of layers.
         content_error, style_error: (value, target) -> (B,).
         variation: (B, 3, H, W) -> (B,).
@@ -95,6 +97,7 @@ class PerceptualLoss(nn.Module):
         grid_weight: float = 0.0,
         palette_weight: float = 0.0,
         palette_border_px: int = 0,
+        tone_weight: float = 0.0,
         gram: Callable[..., Tensor] = gram_matrix,
         content_error: Error = mean_squared_error,
         style_error: Error = squared_error,
@@ -104,11 +107,13 @@ class PerceptualLoss(nn.Module):
         content_unit: Unit = "one",
         grid_unit: Unit = "one",
     ):
+        options = locals().copy()
         super().__init__()
+        self._options = {k: v for k, v in options.items() if k not in _OF_ONE_LOSS}
         style_scales = {1: 1.0} if style_scales is None else style_scales
         network.check_layers([*content_layers, *chain(*map(split_pair, style_layers))])
         check_pairs(style_layers, network.layers)
-        of_pixels = [total_variation_weight, grid_weight, palette_weight]
+        of_pixels = [total_variation_weight, grid_weight, palette_weight, tone_weight]
         weights = [content_weight, style_weight, *of_pixels, *content_layers.values()]
         self.network = network
         self.content_layers = _times(content_weight, content_layers)
@@ -132,6 +137,7 @@ class PerceptualLoss(nn.Module):
             )
         self.total_variation_weight, self.grid_weight = total_variation_weight, grid_weight
         self.palette_weight, self.palette_border_px = palette_weight, palette_border_px
+        self.tone_weight = tone_weight
         self.gram, self.variation = gram, variation
         self.content_error, self.style_error = content_error, style_error
         parts = chain(*map(split_pair, self.style_layers))
@@ -162,24 +168,7 @@ class PerceptualLoss(nn.Module):
         self, style: Tensor | Sequence[Tensor], blend: Sequence[float] | None = None
     ) -> "PerceptualLoss":
         """The same loss, network and weights, with another style image or several."""
-        return PerceptualLoss(
-            self.network,
-            style,
-            self.content_layers,
-            self.style_layers,
-            total_variation_weight=self.total_variation_weight,
-            grid_weight=self.grid_weight,
-            palette_weight=self.palette_weight,
-            palette_border_px=self.palette_border_px,
-            gram=self.gram,
-            content_error=self.content_error,
-            style_error=self.style_error,
-            variation=self.variation,
-            blend=blend,
-            style_scales=self.style_scales,
-            content_unit=self.content_unit,
-            grid_unit=self.grid_unit,
-        )
+        return PerceptualLoss(style=style, blend=blend, **self._options)
 
     def _counts_in_styles(self, option: str) -> bool:
         """Whether a part's unit is the style image's, not one."""
@@ -246,7 +235,7 @@ class PerceptualLoss(nn.Module):
         return grams
 
     def content_targets(self, content: Tensor) -> dict[str, Tensor]:
-        """The photo's activations in the content layers; no layer beyond them is computed.
+        """The photo's activations in the content layers, and no layer beyond; its tones, "tone".
 
         Raises:
             InputError: the photo is too small for the loss's layers.
@@ -254,10 +243,13 @@ class PerceptualLoss(nn.Module):
         self.network.check_size(content, self.layers, "photo")
         scale = max(self.style_scales) if self.style_layers else 1
         self.network.check_size(content[..., ::scale, ::scale], self._style_parts, "photo")
-        if not self.content_layers:
-            return {}
         with torch.no_grad():
-            return self.network(content, list(self.content_layers))
+            targets = {}
+            if self.content_layers:
+                targets = self.network(content, list(self.content_layers))
+            if self.tone_weight:
+                targets["tone"] = tones(content)
+        return targets
 
     def forward(self, stylized: Tensor, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weighted terms ``{"content/relu3_3": …, "style/relu1_2": …, "total_variation": …}``.
@@ -288,7 +280,13 @@ class PerceptualLoss(nn.Module):
             colors = palette(stylized, self.palette_border_px)
             error = palette_error(colors, self.target_palette)
             terms["palette"] = self.palette_weight * error.mean() / self.palette_power
+        if self.tone_weight:
+            error = tone_error(tones(stylized), targets["tone"])
+            terms["tone"] = self.tone_weight * error.mean()
         return terms
+
+
+_OF_ONE_LOSS = {"self", "__class__", "style", "blend"}  # not what for_style() keeps
 
 
 def _at_scale(layer: str, scale: int) -> str:
