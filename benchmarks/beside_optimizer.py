@@ -3,8 +3,8 @@
     python -m benchmarks.beside_optimizer --paintings FOLDER
 
 One demo photograph at 256² and at 512², each style under the loss that its generator was trained
-with, without palette and tone: Gatys's loss has none. What is done is not done again; a generator that
-has changed since is evaluated anew.
+with, without palette and tone, which Gatys's loss has not. What is done is not done again; a
+generator that has changed since is evaluated anew.
 """
 
 import argparse
