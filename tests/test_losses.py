@@ -599,8 +599,8 @@ def test_the_palette_of_several_paintings_is_between_theirs(vgg19, style):
     other = picture(seed=6)[0]
     loss = PerceptualLoss(vgg19, [style, other], {}, {}, palette_weight=1.0, blend=[1, 3])
     between = palette(style[None]) / 4 + palette(other[None]) * 3 / 4
-    torch.testing.assert_close(loss.target_palette, between)
-    assert "target_palette" not in loss.state_dict()
+    torch.testing.assert_close(loss.pixels.target_palette, between)
+    assert not any("palette" in name for name in loss.state_dict())
 
 
 def test_the_border_has_no_palette(vgg19, style):

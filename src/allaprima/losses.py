@@ -5,7 +5,6 @@ Statistics and losses are float32, whatever the precision of the activations (fl
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +21,8 @@ from allaprima.errors import InputError
 from allaprima.gram import at_least_float32, gram_matrix
 from allaprima.layer_weights import check_pairs, split_pair
 from allaprima.loss_network import LossNetwork
-from allaprima.palette import palette, palette_error, palette_power
-from allaprima.tone import tone_error, tones
-from allaprima.variation import fine_power, grid_variation, total_variation
+from allaprima.pixel_terms import PixelTerms, Unit, counts_in_styles
+from allaprima.variation import total_variation
 
 __all__ = [
     "PerceptualLoss",
@@ -37,7 +35,7 @@ __all__ = [
     "total_variation",
 ]
 
-Unit = Literal["one", "style"]
+_OF_ONE_LOSS = {"self", "__class__", "style", "blend"}  # arguments that for_style() does not keep
 Error = Callable[[Tensor, Tensor], Tensor]  # (value, target), one batch each -> (B,)
 
 
@@ -83,8 +81,6 @@ class PerceptualLoss(nn.Module):
             border that is no number of pixels.
     """
 
-    target_palette: Tensor
-
     def __init__(
         self,
         network: LossNetwork,
@@ -113,8 +109,13 @@ class PerceptualLoss(nn.Module):
         style_scales = {1: 1.0} if style_scales is None else style_scales
         network.check_layers([*content_layers, *chain(*map(split_pair, style_layers))])
         check_pairs(style_layers, network.layers)
-        of_pixels = [total_variation_weight, grid_weight, palette_weight, tone_weight]
-        weights = [content_weight, style_weight, *of_pixels, *content_layers.values()]
+        of_pixels = {
+            "total_variation": total_variation_weight,
+            "grid": grid_weight,
+            "palette": palette_weight,
+            "tone": tone_weight,
+        }
+        weights = [content_weight, style_weight, *of_pixels.values(), *content_layers.values()]
         self.network = network
         self.content_layers = _times(content_weight, content_layers)
         self.style_layers = _times(style_weight, style_layers)
@@ -124,35 +125,27 @@ class PerceptualLoss(nn.Module):
                 f"loss.style_scales={dict(style_scales)}: whole numbers from 1, with weights > 0, "
                 "such as {1: 0.5, 2: 0.5}"
             )
-        some_term = self.content_layers or self.style_layers or any(of_pixels)
+        some_term = self.content_layers or self.style_layers or any(of_pixels.values())
         some_attracts = not self.style_layers or max(self.style_layers.values()) > 0
         if not (all(weight >= 0 for weight in weights) and some_term and some_attracts):
             raise InputError(
                 "loss weights must be ≥ 0 and leave a term > 0 (of style layers, some may be < 0 "
                 f"beside one > 0); got {weights} and style layers {dict(style_layers)}"
             )
-        if type(palette_border_px) is not int or palette_border_px < 0:
-            raise InputError(
-                f"loss.palette_border_px={palette_border_px} must be a whole number from 0"
-            )
-        self.total_variation_weight, self.grid_weight = total_variation_weight, grid_weight
-        self.palette_weight, self.palette_border_px = palette_weight, palette_border_px
-        self.tone_weight = tone_weight
-        self.gram, self.variation = gram, variation
-        self.content_error, self.style_error = content_error, style_error
+        self.gram, self.content_error, self.style_error = gram, content_error, style_error
         parts = chain(*map(split_pair, self.style_layers))
         self._style_parts = list(dict.fromkeys(parts))  # layers of the network
         self.styles = [style] if isinstance(style, Tensor) else list(style or [])
         self.target_grams = nn.ParameterDict()  # moves with the module; never trained
-        self.content_unit: Unit = content_unit
-        self.grid_unit: Unit = grid_unit
         self.blend = _normalized(blend, len(self.styles))
-        self.content_units = self._measure_content_units()
-        self.fine_power = self._measure_fine_power()
+        self.content_units = dict.fromkeys(self.content_layers, 1.0)
+        if counts_in_styles("content_unit", content_unit, len(self.styles)):
+            self._measure_content_units()
         if self.style_layers:
             self._keep_targets()
-        if palette_weight:
-            self._keep_palette()
+        self.pixels = PixelTerms(
+            of_pixels, self.styles, self.blend, variation, palette_border_px, grid_unit
+        ).to(network.mean)
 
     @property
     def style(self) -> Tensor | None:
@@ -170,37 +163,16 @@ class PerceptualLoss(nn.Module):
         """The same loss, network and weights, with another style image or several."""
         return PerceptualLoss(style=style, blend=blend, **self._options)
 
-    def _counts_in_styles(self, option: str) -> bool:
-        """Whether a part's unit is the style image's, not one."""
-        unit = getattr(self, option)
-        if unit == "one":
-            return False
-        if unit != "style" or not self.styles:
-            raise InputError(
-                f"loss.{option}={unit} with {len(self.styles)} style images; choose one, or style "
-                "where there is a style image"
-            )
-        return True
-
     @torch.no_grad()
-    def _measure_content_units(self) -> dict[str, float]:
+    def _measure_content_units(self) -> None:
         """What the content error of each layer is divided by."""
-        if not self._counts_in_styles("content_unit"):
-            return dict.fromkeys(self.content_layers, 1.0)
         units = dict.fromkeys(self.content_layers, 0.0)
         for style, share in zip(self.styles, self.blend, strict=True):
             self.network.check_size(style, list(units), "style image")
             activations = self.network(style[None].to(self.network.mean), list(units))
             for layer in units:
                 units[layer] += share * at_least_float32(activations[layer]).square().mean().item()
-        return {layer: max(unit, 1e-8) for layer, unit in units.items()}
-
-    def _measure_fine_power(self) -> float:
-        """What the power of a grid is divided by."""
-        if not self._counts_in_styles("grid_unit"):
-            return 1.0
-        shares = zip(self.blend, self.styles, strict=True)
-        return max(sum(share * fine_power(style[None]).item() for share, style in shares), 1e-6)
+        self.content_units = {layer: max(unit, 1e-8) for layer, unit in units.items()}
 
     @torch.no_grad()
     def _keep_targets(self) -> None:
@@ -215,15 +187,6 @@ class PerceptualLoss(nn.Module):
                 for name, gram in self._grams(activations, scale).items():
                     mean = self.target_grams.get(name, 0) + share * gram
                     self.target_grams[name] = nn.Parameter(mean, requires_grad=False)
-
-    def _keep_palette(self) -> None:
-        if not self.styles:
-            raise InputError(f"loss.palette_weight={self.palette_weight} needs a style image")
-        shares = zip(self.blend, self.styles, strict=True)
-        palettes = [share * palette(style[None].to(self.network.mean)) for share, style in shares]
-        between = torch.stack(palettes).sum(0)
-        self.register_buffer("target_palette", between, persistent=False)
-        self.palette_power = max(palette_power(between).item(), 1e-6)
 
     def _grams(self, activations: Mapping[str, Tensor], scale: int) -> dict[str, Tensor]:
         """The Gram matrix of every style layer, or of a pair; its term's name."""
@@ -243,13 +206,11 @@ class PerceptualLoss(nn.Module):
         self.network.check_size(content, self.layers, "photo")
         scale = max(self.style_scales) if self.style_layers else 1
         self.network.check_size(content[..., ::scale, ::scale], self._style_parts, "photo")
+        if not self.content_layers:
+            return self.pixels.targets(content)
         with torch.no_grad():
-            targets = {}
-            if self.content_layers:
-                targets = self.network(content, list(self.content_layers))
-            if self.tone_weight:
-                targets["tone"] = tones(content)
-        return targets
+            targets = self.network(content, list(self.content_layers))
+        return targets | self.pixels.targets(content)
 
     def forward(self, stylized: Tensor, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weighted terms ``{"content/relu3_3": …, "style/relu1_2": …, "total_variation": …}``.
@@ -271,22 +232,7 @@ class PerceptualLoss(nn.Module):
                 error = self.style_error(gram, self.target_grams[layer])
                 weight = share * self.style_layers[layer.split("@")[0]]
                 terms[f"style/{layer}"] = weight * error.mean()
-        if self.total_variation_weight:
-            variation = self.variation(stylized).mean()
-            terms["total_variation"] = self.total_variation_weight * variation
-        if self.grid_weight:
-            terms["grid"] = self.grid_weight * grid_variation(stylized).mean() / self.fine_power
-        if self.palette_weight:
-            colors = palette(stylized, self.palette_border_px)
-            error = palette_error(colors, self.target_palette)
-            terms["palette"] = self.palette_weight * error.mean() / self.palette_power
-        if self.tone_weight:
-            error = tone_error(tones(stylized), targets["tone"])
-            terms["tone"] = self.tone_weight * error.mean()
-        return terms
-
-
-_OF_ONE_LOSS = {"self", "__class__", "style", "blend"}  # not what for_style() keeps
+        return terms | self.pixels(stylized, targets)
 
 
 def _at_scale(layer: str, scale: int) -> str:
