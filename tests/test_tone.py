@@ -90,3 +90,4 @@ def test_pictures_smaller_than_a_cell_and_in_half_precision():
     photo = torch.rand(1, 3, 9, 20, generator=torch.Generator().manual_seed(2))
     assert tones(photo).shape == (1, 2)
     assert tones(photo.bfloat16()).dtype == torch.float32
+    assert tones(photo.double()).dtype == torch.float64

@@ -3,13 +3,15 @@
 import torch
 from torch import Tensor
 
+from allaprima.gram import at_least_float32
+
 
 def luminance(images: Tensor) -> Tensor:
     """Luma of RGB (B, 3, H, W): (B, 1, H, W), in the same range. Grey is left as it is, exactly.
 
     Source: ITU-R BT.601: Y = 0.299 R + 0.587 G + 0.114 B.
     """
-    red, green, blue = images.float().split(1, dim=1)
+    red, green, blue = at_least_float32(images).split(1, dim=1)
     return green + 0.299 * (red - green) + 0.114 * (blue - green)
 
 
