@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from allaprima.errors import InputError
+from allaprima.grain import LEVELS, add_grain
 from allaprima.images import READ_SUFFIXES, Box, find_pictures, read_photo, resize
 
 Item = tuple[Tensor, list[str]]  # uint8 RGB (3, crop, crop), and a sentence per broken file
@@ -120,7 +121,8 @@ class PhotoDataset(Dataset[Item]):
     (so many positions as there are photos) has its own order. A crop's side is between half and
     the whole of the photo's short side, its place and a mirroring are random. Of several sizes in
     ``crop_px``, each batch has the next: ``num_together`` positions, from ``start`` on. A random
-    ``high_contrast_share`` of the crops goes through :func:`raise_contrast`.
+    ``high_contrast_share`` of the crops goes through :func:`raise_contrast` and, as what
+    stylize.py paints, through :func:`allaprima.grain.add_grain`.
 
     A photo that cannot be read is replaced by the next one of the epoch and told in the item.
     Where so many in a row are broken that the run must end, the image is black.
@@ -158,6 +160,7 @@ class PhotoDataset(Dataset[Item]):
                 square = read_square(photo, crop_px, share, x, y)[:, ::step]
                 if rng.random() < self.high_contrast_share:
                     square = raise_contrast(square, rng.uniform(*PIVOT), rng.uniform(*STEEPNESS))
+                    square = add_grain(square, LEVELS)
                 return _to_tensor(square), broken
             except InputError as error:  # told in the item: raised in a worker, it would be garbled
                 broken.append(str(error))
