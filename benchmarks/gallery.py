@@ -45,7 +45,7 @@ def main() -> None:
         photo = read_subject(subject)
         paintings[subject] = [
             photo,
-            *(stylizer.one_pass(photo) for stylizer in generators.values()),
+            *(stylizer.with_grain(photo) for stylizer in generators.values()),
         ]
         for name, picture in zip(("photo", *generators), paintings[subject], strict=True):
             file = folder / f"{subject.replace(' ', '_')}_{name}.webp"

@@ -168,6 +168,36 @@ def test_a_stylizer_keeps_size_and_alpha(wave, mode):
     assert stylizer.metadata["style"] == METADATA["style"]
 
 
+def test_flat_parts_are_painted_with_grain_if_the_file_or_the_caller_says_so(tmp_path):
+    plain, grained = tmp_path / "plain.safetensors", tmp_path / "grained.safetensors"
+    generator = JohnsonGenerator((4, 4, 4), num_residual_blocks=1)
+    save_generator(plain, generator, METADATA)
+    save_generator(grained, generator, {**METADATA, "grain": 4.0})
+    white = Picture(np.full((32, 48, 3), 255, np.uint8), None)
+
+    def painted(file, **options):
+        return Stylizer(file, "cpu", **options).paint(white).rgb
+
+    assert len(np.unique(painted(plain)[..., 0])) == 1
+    assert len(np.unique(painted(grained)[..., 0])) > 100
+    assert np.array_equal(painted(grained), painted(plain, grain=4))
+    assert np.array_equal(painted(grained, grain=0), painted(plain))
+    assert np.array_equal(Stylizer(grained, "cpu").one_pass(white.rgb), painted(plain))
+
+
+@pytest.mark.parametrize("grain", [-1, 33, float("nan"), "much", [4]])
+def test_grain_out_of_its_range_is_told(wave, tmp_path, grain):
+    if isinstance(grain, int | float):
+        with pytest.raises(InputError, match=r"--grain .* from 0 to 32 .* --grain 0"):
+            Stylizer(wave, "cpu", grain=grain)
+    save_generator(
+        file := tmp_path / "a.safetensors", load_generator(wave)[0], {**METADATA, "grain": grain}
+    )
+    with pytest.raises(InputError, match=r"a.safetensors says: grain .* from 0 to 32"):
+        Stylizer(file, "cpu")
+    assert Stylizer(file, "cpu", grain=1).grain == 1
+
+
 def test_a_stylizer_refuses_deep_images(wave):
     with pytest.raises(InputError, match="mode I;16; 8 bits"):
         Stylizer(wave, device="cpu")(Image.new("I;16", (20, 20)))
@@ -368,6 +398,14 @@ def test_noise_is_chosen_in_the_command(noisy):
         assert command("a.png", "-c", noisy, "-o", f"{i}.png", *options)[0] == 0
     a, b, c = (Path(f"{i}.png").read_bytes() for i in range(3))
     assert len({a, b, c}) == 3
+
+
+def test_grain_is_chosen_in_the_command(wave):
+    Image.new("RGB", (32, 20), "white").save("a.png")
+    for i, options in enumerate((["--grain", "4"], [])):
+        assert command("a.png", "-c", wave, "-o", f"{i}.png", *options)[0] == 0
+    with_grain, without = (np.unique(read_picture(f"{i}.png").rgb) for i in range(2))
+    assert len(with_grain) > 3 >= len(without)  # values, of three channels
 
 
 def test_what_does_not_go_with_a_texture_is_told(wave, pebbles):

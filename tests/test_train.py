@@ -78,6 +78,7 @@ def test_a_run_leaves_a_generator_a_card_a_picture_and_its_curves(train, tmp_pat
     generator, metadata = load_generator(tmp_path / "run/starry_night.safetensors")
     assert metadata["style"]["title"] == "The Starry Night"
     assert metadata["commit"] == "at the start"
+    assert metadata["grain"] == 4
     assert metadata["metrics"]["steps"] == 3
     assert metadata["metrics"]["photos seen"] == 6
     assert generator(torch.rand(1, 3, 20, 21)).shape == (1, 3, 20, 21)
@@ -129,6 +130,7 @@ def test_johnsons_experiments(train, tmp_path, experiment, name, extra, baseline
     data = PhotoDataModule(list_folder(tmp_path / "photos"), crop_px=48, num_val=2)
     photos = torch.stack(data.fixed_photos(2))
     task = instantiate(OmegaConf.create(metadata["recipe"]).task)
+    assert metadata["grain"] == (0 if baseline else 4)
     given = task.input(photos)
     again = task.metrics(generator(given), photos, given)
     assert set(again) == set(told)

@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 
 LEVELS = 4.0  # of 255: twice and three times as much paint next to the same
+MAX_LEVELS = 32
 CELL_PX = 16
 FLAT, LIVELY = 1.0, 4.0  # the range within a cell, of 255: all the grain, and none
 PERIOD_PX = 512
@@ -22,7 +23,7 @@ def add_grain(rgb: np.ndarray, levels: float) -> np.ndarray:
 
     Args:
         rgb: (H, W, 3) uint8, or float32 in [0,1]; it is not changed.
-        levels: deviation of the grain, of 255, less than 64; 0 is none.
+        levels: deviation of the grain, of 255, at most 32; 0 is none.
 
     Returns:
         The same type, shape and range: near black and white, flat parts move inwards to make room.

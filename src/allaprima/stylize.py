@@ -15,6 +15,7 @@ from PIL import Image
 from allaprima.controls import Controls, Paint
 from allaprima.engines import Progress, open_painters
 from allaprima.errors import InputError
+from allaprima.grain import MAX_LEVELS, add_grain
 from allaprima.images import Picture, to_float, to_uint8
 from allaprima.torch_painter import TEXTURES_ONLY, choose_device, paint_texture, stylize
 from allaprima.weights import find_generator
@@ -41,6 +42,9 @@ class Stylizer:
         shares: of several checkpoints; None is equal ones.
         precision: "32", or "bf16": products of bfloat16, twice as fast where the processor has
             them, and a few 1/255 away.
+        grain: that flat parts of photos are given, so that they are painted in strokes too: its
+            deviation in levels of 255 (:func:`allaprima.grain.add_grain`). None is what the
+            generator's file says, and none where it says nothing.
         tile: of large photos: "auto", in parts where the whole would need too much memory, with
             the same result; "off"; "exact", always in parts; "fast", sooner and nearly the same.
             Compiled C has bands of rows (:class:`allaprima.tiling.TiledPainter`), torch has
@@ -51,6 +55,7 @@ class Stylizer:
 
     Attributes:
         metadata: what the (first) file says of itself.
+        grain: as it is used.
         num_parallel: pictures that are painted at once indeed: 1 but by C.
 
     Raises:
@@ -67,6 +72,7 @@ class Stylizer:
         *,
         shares: Sequence[float] | None = None,
         precision: str = "32",
+        grain: float | None = None,
         tile: str = "auto",
         progress: Progress | None = None,
         num_parallel: int = 1,
@@ -84,6 +90,13 @@ class Stylizer:
             progress=progress,
             num_parallel=num_parallel,
         )
+        self.grain = self.metadata.get("grain", 0.0) if grain is None else grain
+        if not isinstance(self.grain, int | float) or not 0 <= self.grain <= MAX_LEVELS:
+            source = "--grain" if grain is not None else f"{names[0]} says: grain"
+            raise InputError(
+                f"{source} {self.grain!r:.40}; it must be from 0 to {MAX_LEVELS} levels of 255. "
+                "Give --grain 0 for none"
+            )
         self._takes_photos: bool = getattr(painters[0], "takes_photos", True)
         self.num_parallel = len(painters)
         self._idle: queue.LifoQueue[Paint] = queue.LifoQueue()
@@ -131,7 +144,11 @@ class Stylizer:
         Raises:
             InputError: as :meth:`one_pass` and :meth:`Controls.paint`.
         """
-        return controls.paint(picture, self.one_pass, takes_bytes=True)
+        return controls.paint(picture, self.with_grain, takes_bytes=True)
+
+    def with_grain(self, rgb: np.ndarray) -> np.ndarray:
+        """:meth:`one_pass`, flat parts of the photo being given a grain first."""
+        return self.one_pass(add_grain(rgb, self.grain))
 
     def one_pass(self, rgb: np.ndarray) -> np.ndarray:
         """The generator alone: (H, W, 3) float32 in [0,1] or uint8 to the same, or to float32.

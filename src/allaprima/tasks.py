@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from allaprima.errors import InputError
+from allaprima.grain import LEVELS
 from allaprima.luminance import luminance
 from allaprima.torchvision_ops import import_torchvision
 
@@ -19,9 +20,12 @@ class Task(Protocol):
 
     Attributes:
         usage: what stylize.py is to be called with.
+        grain: that flat parts of photos are to be given when they are painted, as a deviation in
+            levels of 255; a generator's file says it (:func:`allaprima.grain.add_grain`).
     """
 
     usage: str
+    grain: float
 
     def input(self, photos: Tensor) -> Tensor:
         """What the generator is given instead of the photos."""
@@ -40,6 +44,7 @@ class Stylization:
     """Photo in, painting out. Source: Johnson 2016, section 4.1."""
 
     usage = "PHOTO.jpg"
+    grain = LEVELS
 
     def input(self, photos: Tensor) -> Tensor:
         return photos
@@ -82,6 +87,7 @@ class SuperResolution:
     """
 
     usage = "PHOTO.jpg"
+    grain = 0.0
 
     def __init__(self, factor: int, blur_sigma: float = 1.0):
         if type(factor) is not int or factor < 2:
@@ -121,6 +127,7 @@ class Colorization:
     """
 
     usage = "PHOTO.jpg"
+    grain = 0.0
 
     def input(self, photos: Tensor) -> Tensor:
         return luminance(photos).expand(-1, 3, -1, -1)

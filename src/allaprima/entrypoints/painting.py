@@ -89,7 +89,7 @@ class Painting:
         for clip, painted in plan:
             try:
                 made = made_by(self.recipes.clips, clip)
-                paint = self.stylizer.one_pass, self.controls, self.clip_options
+                paint = self.stylizer.with_grain, self.controls, self.clip_options
                 paint_clip(*paint, clip, painted, made, tell)
             except KeyboardInterrupt as stopped:
                 if str(stopped):

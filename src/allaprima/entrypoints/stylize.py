@@ -71,6 +71,7 @@ def run(options: Any) -> int:
         "shares": None if options.blend is None else parse_shares(options.blend),
         "seed": options.seed,
         "noise": options.noise,
+        "grain": options.grain,
         "precision": options.precision,
         "tile": options.tile,
     }

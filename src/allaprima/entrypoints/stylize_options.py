@@ -68,6 +68,13 @@ def _add_looks(group: argparse._ArgumentGroup) -> None:
         help="the style's; the photo's own; or the style's matched to the photo's palette",
     )
     add(
+        "--grain",
+        type=float,
+        metavar="LEVELS",
+        help="in flat parts of photos, of 255, so that they are painted in strokes too; 0 is none, "
+        "and the usual is what the generator's file says",
+    )
+    add(
         "--mask",
         metavar="PICTURE",
         help="painted where it is white, by degrees where it is grey",

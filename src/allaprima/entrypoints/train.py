@@ -59,6 +59,7 @@ def train(cfg: DictConfig) -> None:
         "style": {**style, "image": style["image"] and Path(style["image"]).name},  # no local path
         "recipe": recipe(cfg),
         "command": command(leave_out=("resume=", "overwrite=")),
+        "grain": module.task.grain,
         "commit": source_commit(),  # now: the sources may have changed when the run ends
     }
 
