@@ -26,7 +26,6 @@ from allaprima.photos import (
     TimedLoader,
     list_coco,
     list_folder,
-    raise_contrast,
     read_square,
 )
 
@@ -179,43 +178,6 @@ def test_crops_vary_in_scale_place_and_mirroring(tmp_path):
     assert slopes.abs().max() == pytest.approx(1, abs=0.03)
     assert len(slopes.unique()) > 50
     assert rows.amin(1).unique().numel() > 30
-
-
-@pytest.mark.parametrize(
-    ("pivot", "steepness", "expected"),
-    [
-        (0.5, 0, [0, 40, 100, 120, 200]),
-        (0.5, 1, [0, 8, 128, 168, 255]),  # 100 is the median: twice its distance from it
-        (0.75, 3, [0, 0, 0, 128, 255]),  # 120 is there, and 8 × 20 below it is black
-        (0.0, 1, [0, 80, 200, 240, 255]),  # black, which is there, stays black
-        (1.0, 2, [0, 0, 0, 0, 128]),
-    ],
-)
-def test_a_photo_becomes_a_print(pivot, steepness, expected):
-    values = np.array([0, 40, 100, 120, 200], np.uint8)
-    printed = raise_contrast(np.stack([values] * 3, -1)[None], pivot, steepness)
-    assert printed.dtype == np.uint8
-    assert printed[0, :, 2].tolist() == expected
-
-
-def test_black_and_white_photos_stay_so_as_prints():
-    for value in (0, 255):
-        rgb = np.full((2, 2, 3), value, np.uint8)
-        assert (raise_contrast(rgb, 0.3, 1.5) == value).all()
-
-
-def test_a_share_of_the_stream_is_printed_and_the_rest_is_as_without(shared):
-    photos = list_coco(shared / "photos", "train2017")[:40]
-    plain, some, all_ = (
-        PhotoDataset(photos, [32], seed=3, high_contrast_share=share) for share in (0, 0.25, 1)
-    )
-    printed = 0
-    for position in range(len(photos)):
-        crops = [dataset[position][0] for dataset in (plain, some, all_)]
-        assert not torch.equal(crops[0], crops[2])
-        assert torch.equal(crops[1], crops[0]) or torch.equal(crops[1], crops[2])
-        printed += torch.equal(crops[1], crops[2])
-    assert 4 <= printed <= 16
 
 
 # --- the stream
@@ -431,7 +393,6 @@ def test_photos_held_out_are_never_trained_on(photos):
         ({"num_val": 0}, ["num_val=0"]),
         ({"seed": -1}, ["seed=-1"]),
         ({"num_val": 12}, ["12 photos are too few", "num_val"]),
-        ({"high_contrast_share": 1.5}, ["high_contrast_share=1.5", "from 0 to 1"]),
     ],
 )
 def test_numbers_out_of_range_are_told(photos, options, words):

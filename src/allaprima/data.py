@@ -49,9 +49,6 @@ class PhotoDataModule(pl.LightningDataModule):
         seed: of the order, the crops and the choice of what is held out.
         root: where the photos are from; recorded only.
         num_train_photos: train on the first so many photos alone; None takes all.
-        high_contrast_share: of the crops to train on, 0 to 1, whose contrast is raised until they
-            have flat areas (:func:`allaprima.photos.raise_contrast`), for a generator that shall
-            paint drawings and text as well.
 
     Raises:
         InputError: a number out of its range, or too few photos.
@@ -68,7 +65,6 @@ class PhotoDataModule(pl.LightningDataModule):
         seed: int = 0,
         root: str | Path | None = None,
         num_train_photos: int | None = None,
-        high_contrast_share: float = 0.0,
     ):
         super().__init__()
         train_photos = list(dict.fromkeys(train_photos))  # a double might be held out once alone
@@ -80,10 +76,6 @@ class PhotoDataModule(pl.LightningDataModule):
         _check("seed", seed, 0)
         if num_workers != "auto":
             _check("num_workers", num_workers, 0)
-        if not 0 <= high_contrast_share <= 1:
-            raise InputError(
-                f"high_contrast_share={high_contrast_share} must be a share, from 0 to 1"
-            )
         if val_photos is None:
             train_photos, val_photos = _hold_out(train_photos, num_val, seed)
         if not train_photos or not val_photos:
@@ -99,7 +91,6 @@ class PhotoDataModule(pl.LightningDataModule):
         self.train_photos, self.val_photos = train_photos, val_photos
         self.crop_sizes_px, self.batch_size, self.num_val = crop_sizes_px, batch_size, num_val
         self.num_workers, self.seed, self.root = num_workers, seed, root
-        self.high_contrast_share = high_contrast_share
         self.start_position = self.start_step = 0
         self.num_delivered = 0
         self.broken: dict[str, None] = {}  # in the order of finding
@@ -134,7 +125,6 @@ class PhotoDataModule(pl.LightningDataModule):
                 self.seed,
                 self.batch_size * world_size,
                 self.start_position,
-                self.high_contrast_share,
             ),
             self.batch_size,
             sampler=StreamSampler(self.start_position, self.batch_size, rank, world_size),

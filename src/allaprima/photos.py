@@ -17,13 +17,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from allaprima.errors import InputError
-from allaprima.grain import LEVELS, add_grain
 from allaprima.images import READ_SUFFIXES, Box, find_pictures, read_photo, resize
 
 Item = tuple[Tensor, list[str]]  # uint8 RGB (3, crop, crop), and a sentence per broken file
 
 MIN_CROP_SHARE = 0.5  # of the short side
-PIVOT, STEEPNESS = (0.1, 0.9), (1.0, 5.0)
 
 _log = logging.getLogger(__name__)
 
@@ -120,9 +118,7 @@ class PhotoDataset(Dataset[Item]):
     for any number of workers and processes, and resuming is starting at a position. Every epoch
     (so many positions as there are photos) has its own order. A crop's side is between half and
     the whole of the photo's short side, its place and a mirroring are random. Of several sizes in
-    ``crop_px``, each batch has the next: ``num_together`` positions, from ``start`` on. A random
-    ``high_contrast_share`` of the crops goes through :func:`raise_contrast` and, as what
-    stylize.py paints, through :func:`allaprima.grain.add_grain`.
+    ``crop_px``, each batch has the next: ``num_together`` positions, from ``start`` on.
 
     A photo that cannot be read is replaced by the next one of the epoch and told in the item.
     Where so many in a row are broken that the run must end, the image is black.
@@ -135,12 +131,10 @@ class PhotoDataset(Dataset[Item]):
         seed: int,
         num_together: int = 1,
         start: int = 0,
-        high_contrast_share: float = 0.0,
     ):
         self.photos = [str(photo) for photo in photos]
         self.crop_px, self.seed = crop_px, seed
         self.num_together, self.start = num_together, start
-        self.high_contrast_share = high_contrast_share
         self.max_tries = min(len(photos), max_broken(len(photos)) + 1)
         self.epoch, self.order = -1, np.empty(0, int)
 
@@ -158,9 +152,6 @@ class PhotoDataset(Dataset[Item]):
             photo = self.photos[self.order[(index + offset) % len(self.photos)]]
             try:
                 square = read_square(photo, crop_px, share, x, y)[:, ::step]
-                if rng.random() < self.high_contrast_share:
-                    square = raise_contrast(square, rng.uniform(*PIVOT), rng.uniform(*STEEPNESS))
-                    square = add_grain(square, LEVELS)
                 return _to_tensor(square), broken
             except InputError as error:  # told in the item: raised in a worker, it would be garbled
                 broken.append(str(error))
@@ -170,25 +161,6 @@ class PhotoDataset(Dataset[Item]):
         """One for a whole batch, though ``start`` be a position of smaller batches."""
         num_before, since = self.start // self.num_together, position - self.start
         return self.crop_px[(num_before + since // self.num_together) % len(self.crop_px)]
-
-
-def raise_contrast(rgb: np.ndarray, pivot: float, steepness: float) -> np.ndarray:
-    """A photo turned into something like a print: areas of one flat colour, and the edges between.
-
-    Of our own. Photos have next to no area of exactly one value; drawings, text, logos and what is
-    overexposed have. A generator that has never seen one paints it in a colour of no meaning.
-
-    Args:
-        rgb: uint8 (height, width, 3).
-        pivot: the share of all values that become darker than medium, as far as black stays black
-            and white white.
-        steepness: contrast is multiplied by 2 to this power; what comes to lie beyond black or
-            white is cut off.
-    """
-    factor, medium = 2**steepness, 127.5
-    pivot_value = np.quantile(rgb, pivot).clip(medium / factor, 255 - medium / factor)
-    values = medium + factor * (np.arange(256) - pivot_value)
-    return values.clip(0, 255).round().astype(np.uint8)[rgb]
 
 
 class TimedLoader(DataLoader):
