@@ -28,16 +28,18 @@ def add_grain(rgb: np.ndarray, levels: float) -> np.ndarray:
     Returns:
         The same type, shape and range: near black and white, flat parts move inwards to make room.
     """
-    cells = _flat_cells(rgb) if levels else np.zeros((0, 0))
-    if not cells.any():
-        return rgb
     to_levels = np.float32(1 if rgb.dtype == np.uint8 else 255)
     height, width = rgb.shape[:2]
     columns = np.arange(width) % PERIOD_PX
-    out = rgb.copy()
-    for i in np.flatnonzero(cells.any(1)):
-        rows = slice(i * CELL_PX, (i + 1) * CELL_PX)
-        flat = np.repeat(cells[i], CELL_PX)[:width, None]
+    out = rgb
+    for top in range(0, height if levels else 0, CELL_PX):
+        rows = slice(top, top + CELL_PX)
+        cells = _flatness(rgb[rows], to_levels)
+        if not cells.any():
+            continue
+        if out is rgb:
+            out = rgb.copy()
+        flat = np.repeat(cells, CELL_PX)[:width, None]
         given = to_levels * rgb[rows]
         grain = levels * _grain()[np.arange(height)[rows, None] % PERIOD_PX, columns, None]
         change = np.rint(flat * (given.clip(2 * levels, 255 - 2 * levels) - given + grain))
@@ -45,18 +47,13 @@ def add_grain(rgb: np.ndarray, levels: float) -> np.ndarray:
     return out
 
 
-def _flat_cells(rgb: np.ndarray) -> np.ndarray:
-    """How flat each cell of 16 px is, 0 to 1, by the range of its values: float (rows, columns)."""
-    height, width, channels = rgb.shape
-    rows, columns = range(0, height, CELL_PX), range(0, width, CELL_PX)
-
-    def over_cells(of: np.ufunc) -> np.ndarray:
-        bands = of.reduceat(rgb.reshape(height, -1), rows, axis=0)
-        return of.reduceat(bands.reshape(-1, width, channels), columns, axis=1).astype(np.float64)
-
-    span = (over_cells(np.maximum) - over_cells(np.minimum)).max(2)
-    levels = span if rgb.dtype == np.uint8 else 255 * span
-    return ((LIVELY - levels) / (LIVELY - FLAT)).clip(0, 1).astype(np.float32)
+def _flatness(row: np.ndarray, to_levels: np.float32) -> np.ndarray:
+    """How flat each cell of a row of them is, 0 to 1, by the range of its values."""
+    columns = range(0, row.shape[1], CELL_PX)
+    extremes = (of.reduceat(of.reduce(row), columns) for of in (np.maximum, np.minimum))
+    most, least = (to_levels * extreme for extreme in extremes)
+    span = (most - least).max(1)
+    return ((LIVELY - span) / (LIVELY - FLAT)).clip(0, 1)
 
 
 @cache
