@@ -37,6 +37,7 @@ MOST_BORDER = 1.5
 MOST_FRAME = 0.35  # The Starry Night: 0.57 is seen on calm skies, 0.32 is not
 MOST_SHIFT_BY_4 = 0.1
 MOST_GAIN = 6.0
+MOST_EVEN = 1.5  # with the grain up to 0.98, without it tens of thousands
 
 
 class Artefact(NamedTuple):
@@ -53,13 +54,18 @@ class Artefact(NamedTuple):
 
 
 def artefacts(
-    painter: Painter, photos: Sequence[np.ndarray], style: np.ndarray | None = None
+    painter: Painter,
+    photos: Sequence[np.ndarray],
+    style: np.ndarray | None = None,
+    with_grain: Painter | None = None,
 ) -> Iterator[Artefact]:
     """All measures of one generator.
 
     Args:
         photos: (H, W, 3) float32 in [0,1], each side ≥ 256 px.
         style: the picture it learnt from; without it, colours are not looked at.
+        with_grain: the painter as people use it, that gives flat parts a grain
+            (:func:`allaprima.grain.add_grain`); without it, an even page is not looked for.
     """
     for name, colour in FLAT_COLOURS.items():
         yield Artefact(f"blobs on {name}", flat_field_blobs(painter, colour), MOST_BLOB)
@@ -74,6 +80,8 @@ def artefacts(
     yield Artefact("shift by 4 px", shift_error(painter, photos, 4), MOST_SHIFT_BY_4)
     yield Artefact("shift by 1 px", shift_error(painter, photos, 1))
     yield Artefact("gain of noise", noise_gain(painter, photos), MOST_GAIN)
+    if with_grain is not None:
+        yield Artefact("even page", even_page(with_grain, paintings), MOST_EVEN)
     if style is not None:
         yield Artefact("out of gamut", out_of_gamut(paintings, style), MOST_OUT_OF_GAMUT)
 
@@ -91,6 +99,18 @@ def flat_field_blobs(painter: Painter, colour: Sequence[float], noise: float = 0
     half = BLOB_PX // 2
     inside = means[half:-half, half:-half]
     return float(np.abs(inside - np.median(inside, (0, 1))).max())
+
+
+def even_page(painter: Painter, paintings: Sequence[np.ndarray]) -> float:
+    """How much more contrast the paintings of photos have than the empty part of a page.
+
+    The page is white with a black bar, as around text; contrast is the median deviation of
+    luminance over 16 px.
+    """
+    page = np.ones((FLAT_PX, 2 * FLAT_PX, 3), np.float32)
+    page[FLAT_PX // 4 : FLAT_PX // 2, FLAT_PX // 4 : FLAT_PX // 2] = 0
+    empty = _contrast(painter(page)[:, FLAT_PX:])
+    return float(np.mean([_contrast(painting) for painting in paintings]) / max(empty, 1e-6))
 
 
 def border_factor(painter: Painter, photos: Sequence[np.ndarray]) -> float:
@@ -211,6 +231,12 @@ def out_of_gamut(paintings: Sequence[np.ndarray], style: np.ndarray) -> float:
     reach = np.quantile(style.reshape(-1, 3) @ directions.T, 0.999, axis=0)
     excess = [(p.reshape(-1, 3) @ directions.T - reach).max(1) for p in paintings]
     return float(max(np.quantile(np.concatenate(excess), 0.999), 0.0))
+
+
+def _contrast(picture: np.ndarray) -> float:
+    grey = picture.mean(-1)
+    variance = box_mean(grey**2, BLOB_PX) - box_mean(grey, BLOB_PX) ** 2
+    return float(np.median(_cut(variance, BLOB_PX)).clip(0) ** 0.5)
 
 
 def _cut(picture: np.ndarray, margin: int) -> np.ndarray:

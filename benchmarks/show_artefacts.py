@@ -31,7 +31,7 @@ def artefacts_of(generator: Path) -> list[Artefact]:
     name = style.get("name") if isinstance(style, dict) else None
     swatch = resource_dir("assets") / "styles" / f"{name}.png"
     rgb = read_picture(swatch).rgb if swatch.exists() else None
-    return list(artefacts(stylizer.one_pass, photos(), rgb))
+    return list(artefacts(stylizer.one_pass, photos(), rgb, stylizer.with_grain))
 
 
 def photos() -> list[np.ndarray]:

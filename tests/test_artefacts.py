@@ -12,6 +12,7 @@ from benchmarks import artefacts as bounds
 from benchmarks.artefacts import (
     artefacts,
     border_factor,
+    even_page,
     flat_field_blobs,
     frame,
     noise_gain,
@@ -93,6 +94,18 @@ def test_blobs_and_nan_on_flat_fields_are_found():
     assert flat_field_blobs(blob, (0.5, 0.5, 0.5)) > bounds.MOST_BLOB
     broken = artefacts(lambda rgb: tint(rgb) * np.float32("nan"), photos()[:1])
     assert not any(each.passes for each in broken if each.most is not None)
+
+
+def test_a_page_that_is_left_even_is_found(scenes):
+    def lively(rgb):
+        return tint(rgb) + np.random.default_rng(0).normal(0, 0.1, rgb.shape)
+
+    paintings = [lively(np.full_like(scene, 0.5)) for scene in scenes]
+    assert even_page(lively, paintings) == pytest.approx(1, abs=0.05)
+    assert even_page(tint, paintings) > 100 * bounds.MOST_EVEN
+    assert even_page(lambda rgb: lively(rgb) / 2, paintings) > bounds.MOST_EVEN
+    with_grain = list(artefacts(lively, scenes, with_grain=tint))
+    assert [each.passes for each in with_grain if each.name == "even page"] == [False]
 
 
 @pytest.mark.parametrize("fault", [0.4, 2.0])
