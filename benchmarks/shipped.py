@@ -117,7 +117,7 @@ def publish(name: str) -> Path:
     assert size <= MOST_BYTES, f"{shipped} has {size} bytes"
     photos = thumbnail_photos()
     half, full = (
-        [Stylizer(file, "cpu").one_pass(p) for p in photos] for file in (shipped, trained)
+        [Stylizer(file, "cpu").with_grain(p) for p in photos] for file in (shipped, trained)
     )
     error = np.mean([np.square(a - b).mean() for a, b in zip(half, full, strict=True)])
     assert -10 * np.log10(error) >= LEAST_PSNR_DB, f"float16 weights paint otherwise: {error}"

@@ -17,6 +17,7 @@ from hydra.utils import instantiate
 
 from allaprima.evaluate import numbers
 from allaprima.evaluation_report import table
+from allaprima.grain import add_grain
 from allaprima.images import write_picture
 from allaprima.losses import PerceptualLoss
 from allaprima.photos import list_coco, read_square
@@ -26,7 +27,7 @@ from benchmarks.gallery import contact_sheet
 from benchmarks.recipes import compose_recipe
 from benchmarks.shipped import part_of, thumbnail_photos
 
-NUM_PHOTOS, NUM_AT_ONCE = 16, 4
+NUM_AT_ONCE = 4
 SHEETS = Path("docs/recipe")
 HEADER = ("trial", "photos seen", "loss", "content", "style", "palette", "tone")
 
@@ -40,18 +41,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--style-px", type=int, default=512)
     parser.add_argument("--style-blur-px", default="null")
     parser.add_argument("--size-px", type=int, default=256)
+    parser.add_argument("--num-photos", type=int, default=16)
+    parser.add_argument("--grain", type=float, default=0.0, help="as stylize.py has it")
     options = parser.parse_args(arguments)
     style = {"image": options.painting, "size_px": options.style_px}
     style["blur_px"] = options.style_blur_px
     cfg = compose_recipe(*(f"style.{name}={value}" for name, value in style.items()))
     loss: PerceptualLoss = instantiate(cfg.loss, _convert_="all").eval()
-    paths = list_coco(options.photos, "val2017")[:NUM_PHOTOS]
+    paths = list_coco(options.photos, "val2017")[: options.num_photos]
     squares = np.stack([read_square(path, options.size_px) for path in paths])
-    photos = torch.from_numpy(squares).permute(0, 3, 1, 2) / 255
+    grained = np.stack([add_grain(square, options.grain) for square in squares])
+    photos, given = (torch.from_numpy(a).permute(0, 3, 1, 2) / 255 for a in (squares, grained))
     rows = []
     for folder in options.folders:
         [file] = folder.glob("*.safetensors")
-        rows.append([folder.name, *measure(file, loss, photos)])
+        rows.append([folder.name, *measure(file, loss, photos, given)])
         paintings = [Stylizer(file, "cpu").one_pass(photo) for photo in thumbnail_photos()]
         sheet = SHEETS / f"{folder.name}.jpg"
         write_picture(sheet, contact_sheet([paintings]), overwrite=True, quality=80)
@@ -59,12 +63,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 @torch.no_grad()
-def measure(file: Path, loss: PerceptualLoss, photos: torch.Tensor) -> list[float]:
-    """Photos seen; the loss, its content, its style, its palette and its tone part."""
+def measure(
+    file: Path, loss: PerceptualLoss, photos: torch.Tensor, given: torch.Tensor
+) -> list[float]:
+    """Photos seen; the loss, its content, its style, its palette and its tone part.
+
+    Args:
+        given: to the generator, instead of the photos that its paintings are compared with.
+    """
     generator, metadata = load_generator(file)
     records = []
-    for batch in photos.split(NUM_AT_ONCE):
-        records.append(numbers(loss(generator(batch), loss.content_targets(batch))))
+    for some, batch in zip(given.split(NUM_AT_ONCE), photos.split(NUM_AT_ONCE), strict=True):
+        records.append(numbers(loss(generator(some), loss.content_targets(batch))))
     losses, *of_pixels = (fmean(r[term] for r in records) for term in ("loss", "palette", "tone"))
     parts = (fmean(part_of(record, part) for record in records) for part in ("content", "style"))
     return [metadata["metrics"]["photos seen"], losses, *parts, *of_pixels]
