@@ -408,6 +408,15 @@ def test_grain_is_chosen_in_the_command(wave):
     assert len(with_grain) > 3 >= len(without)  # values, of three channels
 
 
+def test_clips_have_grain_too(wave):
+    white, grey = (Image.new("RGB", (32, 20), color) for color in ("white", "grey"))
+    white.save("a.gif", save_all=True, append_images=[grey])
+    for i, options in enumerate((["--grain", "4"], [])):
+        assert command("a.gif", "-c", wave, "-o", f"{i}.gif", *options)[0] == 0
+    with_grain, without = (np.unique(np.asarray(Image.open(f"{i}.gif"))) for i in range(2))
+    assert len(with_grain) > 1 == len(without)
+
+
 def test_what_does_not_go_with_a_texture_is_told(wave, pebbles):
     save_photo("a.png")
     for arguments, problem in (
