@@ -115,6 +115,18 @@ def test_the_header_is_plain_text_that_any_reader_finds(tmp_path, generator):
     assert load_file(file).keys() == generator.state_dict().keys()
 
 
+def test_the_same_weights_and_metadata_give_the_same_bytes(tmp_path, generator):
+    files = tmp_path / "one.safetensors", tmp_path / "other.safetensors"
+    for file in files:
+        save_generator(file, generator, METADATA)
+    one, other = (file.read_bytes() for file in files)
+    assert one == other
+    (length,) = struct.unpack("<Q", one[:8])
+    assert length % 8 == 0, "where tensors begin, for readers that map the file"
+    metadata = json.loads(one[8 : 8 + length])["__metadata__"]
+    assert list(metadata) == sorted(metadata)
+
+
 def test_an_existing_file_is_kept_unless_told(tmp_path, generator):
     file = tmp_path / "wave.safetensors"
     save_generator(file, generator, {"style": "old"})

@@ -37,6 +37,8 @@ def save_generator(
 ) -> None:
     """Write a generator and what is known about it to one ``.safetensors`` file.
 
+    The same weights and metadata give the same bytes.
+
     Args:
         metadata: style, licence, training recipe, commit, metrics: whatever JSON can say.
         half: store float16: half the size, about three decimal digits a weight.
@@ -46,7 +48,7 @@ def save_generator(
             that are not finite, a generator from outside ``allaprima.generators``.
     """
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     path = Path(path)
     if path.suffix != SUFFIX:
@@ -70,13 +72,23 @@ def save_generator(
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(weights, partial, header)
+        partial.write_bytes(_in_order(save(weights, header)))
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be written: {error}") from error
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+def _in_order(file: bytes) -> bytes:
+    """The same with its metadata by name: safetensors writes them in another order each time."""
+    end = 8 + int.from_bytes(file[:8], "little")
+    header = json.loads(file[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + file[end:]
 
 
 def load_generator(path: str | Path) -> tuple["nn.Module", dict[str, Any]]:
