@@ -45,7 +45,7 @@ WORK = Path("outputs/shipped")
 # Evaluations from noise: a whole curve at 256², and at 512² until the pass is reached. They are
 # told without palette and tone, which Gatys's loss has not; at 256² with them as well.
 GATYS = ("loss=calibrated", "~loss.palette_weight", "~loss.tone_weight")
-WHOLE, BEATEN = ("data.num_val=4", "evaluations=300"), ("until_beaten=true",)
+WHOLE, BEATEN = ("data.num_val=8", "evaluations=300"), ("until_beaten=true",)
 EVALUATIONS = {
     "256": (256, (*WHOLE, *GATYS)),
     "512": (512, (*WHOLE, *BEATEN, *GATYS)),
