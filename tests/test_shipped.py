@@ -61,9 +61,9 @@ def evaluation():
 def test_figures_are_the_evaluations():
     of = "Gatys-equivalent evaluations from noise at 256², 4 photos"
     worth = "40 (quartiles 30–>300)"
-    assert shipped.figures(evaluation(), "256_whole") == {f"{of}, of the whole loss": worth}
+    assert shipped.figures(evaluation(), "256_whole") == {f"{of}, by the default loss": worth}
     assert shipped.figures(evaluation(), "256") == {
-        f"{of}, without palette and tone": worth,
+        f"{of}, by the default loss without palette and tone": worth,
         "one pass at 256², s": 0.05,
         "content error at 256²": 0.5,
         "content error at 256², over that of L-BFGS after 300 evaluations": 2.0,
@@ -107,7 +107,7 @@ def test_publishing_writes_a_half_precision_file_a_card_and_a_picture(run, tmp_p
     assert metadata["metrics"]["photos seen"] == 12
     assert metadata["metrics"]["one pass at 512², s"] == 0.05
     card = file.with_suffix(".md").read_text(encoding="utf-8")
-    for told in ("without palette and tone", "of the whole loss"):
+    for told in ("by the default loss", "by the default loss without palette and tone"):
         assert f"| Gatys-equivalent evaluations from noise at 256², 4 photos, {told} | 40" in card
     assert read_picture(file.with_suffix(".jpg")).rgb.shape == (480, 720, 3)
 
