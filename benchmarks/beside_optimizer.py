@@ -2,9 +2,9 @@
 
     python -m benchmarks.beside_optimizer --paintings FOLDER
 
-One demo photograph at 256² and at 512², each style under the loss that its generator was trained
-with, without palette and tone, which Gatys's loss has not. What is done is not done again; a
-generator that has changed since is evaluated anew.
+One demo photograph at 256² and at 512², under the default loss without palette and tone, which
+Gatys's has not. What is done is not done again; a generator that has changed since is evaluated
+anew.
 """
 
 import argparse
