@@ -32,7 +32,6 @@ STEADY = "run.module.steadiness_weight=3"
 USUAL = ("style.size_px=512", STEADY)
 MORE = {
     FIRST: ("style.size_px=640", "style.blur_px=0.7", STEADY),  # a grainy reproduction
-    "the_scream": (*USUAL, "loss.style_weight=5"),  # with 12, its strokes swallow faces
 }
 # Less style at the end: strokes stay, and more of the scene is seen between them.
 POLISH = (
@@ -83,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             begun = () if name == FIRST else (f"start_from={FIRST}",)
             train(name, trained, *common, *begun, f"budget={options.budget}")
             start = f"start_from={trained / name}.safetensors"
-            train(name, folder, *POLISH, *common, start)
+            train(name, folder, *common, start, *POLISH)
         for kind in EVALUATIONS:
             evaluate(name, kind, painting, *photos)
         print(f"{publish(name)}")
