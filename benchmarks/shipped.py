@@ -33,14 +33,7 @@ USUAL = ("style.size_px=512", STEADY)
 MORE = {
     FIRST: ("style.size_px=640", "style.blur_px=0.7", STEADY),  # a grainy reproduction
 }
-# Less style at the end: strokes stay, and more of the scene is seen between them.
-POLISH = (
-    "loss.style_weight=7",
-    "data.crop_px=[256,512]",
-    "optimizer.lr=1e-3",
-    "run.module.mirror_px=16",
-    "budget=20m",
-)
+POLISH = ("experiment=polish", "budget=20m")
 PAINTINGS = {
     "starry_night": "starry_night.jpg",
     "the_scream": "the_scream.jpg",
