@@ -263,7 +263,11 @@ def test_a_full_disk_is_told_plainly_and_loses_nothing(train, tmp_path, monkeypa
         (["style=starry_night", "data=folder", "data.root=broken"], ["broken"]),
         (["style=starry_night", "budget=soon"], ["soon", "10m"]),
         (["style=starry_night", "resume=nowhere"], ["resume=nowhere"]),
-        (["style=starry_night", "start_from=monet"], ["monet", "shipped are"]),
+        (["style=starry_night", "start_from=monet"], ["start_from=monet", "shipped are"]),
+        (
+            ["experiment=polish", "style=wave", "style.name=mine"],
+            ["start_from=mine", "neither a file nor a shipped generator"],
+        ),
         (
             ["style=starry_night", "start_from=starry_night", "generator.norm=batch"],
             ["start_from must be built", "batch", "start_from=null"],

@@ -49,7 +49,10 @@ def train(cfg: DictConfig) -> None:
     module, data, trainer = run["module"], run["data"], run["trainer"]
     before = {}
     if cfg.start_from is not None:
-        generator, metadata = load_generator(find_generator(cfg.start_from))
+        try:
+            generator, metadata = load_generator(find_generator(cfg.start_from))
+        except InputError as error:
+            raise InputError(f"start_from={cfg.start_from}: {error}") from error
         module.start_from(generator)
         before = {"photos seen before, by start_from": photos_seen(metadata)}
     for size_px in data.crop_sizes_px:
