@@ -29,10 +29,9 @@ FIRST = "starry_night"  # the others begin with its weights
 # Steadiness, since without it the frame, the shift by 4 px or the gain of noise of some would be
 # beyond its bound (benchmarks/artefacts.py).
 STEADY = "run.module.steadiness_weight=3"
-LESS_STYLE = "loss.style_weight=7"  # from the start: what 12 swallows, a polish does not bring back
-USUAL = ("style.size_px=512", STEADY, LESS_STYLE)
+USUAL = ("style.size_px=512", STEADY)
 MORE = {
-    FIRST: ("style.size_px=640", "style.blur_px=0.7", STEADY, LESS_STYLE),  # a grainy reproduction
+    FIRST: ("style.size_px=640", "style.blur_px=0.7", STEADY),  # a grainy reproduction
 }
 POLISH = ("experiment=polish", "budget=20m")
 PAINTINGS = {
