@@ -33,7 +33,7 @@ USUAL = ("style.size_px=512", STEADY)
 MORE = {
     FIRST: ("style.size_px=640", "style.blur_px=0.7", STEADY),  # a grainy reproduction
 }
-POLISH = ("experiment=polish", "budget=20m")
+POLISH = ("experiment=polish", "budget=30m")
 PAINTINGS = {
     "starry_night": "starry_night.jpg",
     "the_scream": "the_scream.jpg",
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("names", nargs="*", choices=[*PAINTINGS, []], metavar="NAME")
     parser.add_argument("--paintings", type=Path, required=True)
     parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--budget", default="1h", help="before 20 minutes of polish")
+    parser.add_argument("--budget", default="1h", help="before 30 minutes of polish")
     options = parser.parse_args(arguments)
     for name in options.names or PAINTINGS:
         painting = f"style.image={options.paintings / PAINTINGS[name]}"
