@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("names", nargs="*", choices=[*PAINTINGS, []], metavar="NAME")
     parser.add_argument("--paintings", type=Path, required=True)
     parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--budget", default="1h", help="before 30 minutes of polish")
+    parser.add_argument("--budget", default="1h", help="before the polish")
     options = parser.parse_args(arguments)
     for name in options.names or PAINTINGS:
         painting = f"style.image={options.paintings / PAINTINGS[name]}"
