@@ -33,6 +33,7 @@ SUBJECTS = {
     "macro": "train/bee-on-aster",
 }
 README_SUBJECTS = "landscape", "portrait", "animal"
+BLENDED = "animal"
 TEXT = "A painting\nfinished\nin one go"
 
 
@@ -53,6 +54,13 @@ def main() -> None:
     (DOCS / "gallery.md").write_text(page(list(generators)), encoding="utf-8")
     rows = [paintings[subject] for subject in README_SUBJECTS]
     write_picture(DOCS / "styles.jpg", contact_sheet(rows), overwrite=True, quality=85)
+    write_picture(DOCS / "blends.webp", blends(), overwrite=True, quality=QUALITY)
+
+
+def blends() -> np.ndarray:
+    """One photograph by every shipped style, and by half of one and half of another."""
+    photo, files = read_subject(BLENDED), list_generators().values()
+    return contact_sheet([[Stylizer([a, b]).with_grain(photo) for b in files] for a in files])
 
 
 def read_subject(subject: str) -> np.ndarray:
@@ -107,6 +115,13 @@ def page(names: Sequence[str]) -> str:
         "At 512²:",
         "",
         "![one pass beside L-BFGS at 512²](beside_optimizer_512.webp)",
+        "",
+        "## Blends",
+        "",
+        "Half the weights of one style and half of another's, in a single pass:",
+        f"`stylize.py -c wave -c udnie`. From the left, and from the top: {', '.join(names)}.",
+        "",
+        "![every style with every other](blends.webp)",
     ]
     for subject in SUBJECTS:
         cells = [
