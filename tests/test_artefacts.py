@@ -44,7 +44,7 @@ def test_a_shipped_generator_is_free_of_artefacts(name):
     assert not beyond
 
 
-# Of the deviation of their colours. Two whose trainings had parted long ago had 0.62 of it.
+# Of the deviation of their colours. Where trainings had parted long before, there was 0.62 of it.
 LEAST_BETWEEN = 0.75
 
 
