@@ -32,6 +32,7 @@ STEADY = "run.module.steadiness_weight=3"
 USUAL = ("style.size_px=512", STEADY)
 MORE = {
     FIRST: ("style.size_px=640", "style.blur_px=0.7", STEADY),  # a grainy reproduction
+    "wave": ("style.size_px=768", STEADY),  # or its spray covers everything in dots
 }
 POLISH = ("experiment=polish", "budget=30m")
 PAINTINGS = {
