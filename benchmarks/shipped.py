@@ -87,8 +87,7 @@ def train(name: str, folder: Path, *overrides: str) -> None:
     if (folder / f"{name}.safetensors").exists():
         return
     start = [f"resume={folder}"] if (folder / "last.ckpt").exists() else []
-    licence = f"style.licence='{LICENCE}'"
-    run("train", f"style={name}", licence, *overrides, f"hydra.run.dir={folder}", *start)
+    run("train", f"style={name}", *overrides, f"hydra.run.dir={folder}", *start)
 
 
 def evaluate(name: str, kind: str, *overrides: str) -> None:
@@ -112,7 +111,8 @@ def publish(name: str) -> Path:
     trained, shipped = WORK / name / f"{name}.safetensors", CHECKPOINTS / f"{name}.safetensors"
     generator, metadata = load_generator(trained)
     record = {name: value for name, value in metadata.items() if name not in OURS}
-    record["style"]["source"] = None  # it is the swatch's
+    # The style's own are its swatch's, which it was not trained on.
+    record["style"] |= {"licence": LICENCE, "source": None}
     for kind in EVALUATIONS:
         file = WORK / name / f"evaluation_{kind}" / "evaluation.json"
         record["metrics"] |= figures(json.loads(file.read_bytes()), kind)

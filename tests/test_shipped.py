@@ -26,7 +26,7 @@ def test_a_shipped_generator_is_small_and_says_all_of_itself(name):
         assert {opened.get_tensor(key).dtype.name for key in opened.keys()} == {"float16"}  # noqa: SIM118
     metadata = read_metadata(file)
     assert metadata["style"]["name"] == name
-    assert "public domain" in metadata["style"]["licence"]
+    assert metadata["style"]["licence"] == shipped.LICENCE
     assert "with changes" not in metadata["commit"]
     assert photos_seen(metadata) > 2_000
     card = file.with_suffix(".md").read_text(encoding="utf-8")
@@ -82,7 +82,7 @@ def run(tmp_path, monkeypatch):
     torch.manual_seed(0)
     style = {"name": "wave", "title": "The Great Wave", "artist": "Hokusai", "year": 1831}
     record = {
-        "style": {**style, "licence": "public domain", "image": "wave.jpg", "size_px": 512},
+        "style": {**style, "licence": "of the swatch", "image": "wave.jpg", "size_px": 512},
         "recipe": "loss: calibrated\n",
         "command": "python scripts/train.py style=wave",
         "metrics": {"photos seen": 12},
@@ -104,6 +104,7 @@ def test_publishing_writes_a_half_precision_file_a_card_and_a_picture(run, tmp_p
     half, metadata = load_generator(file)
     for name, weight in full.state_dict().items():
         assert torch.equal(half.state_dict()[name], weight.half().float())
+    assert metadata["style"]["licence"] == shipped.LICENCE
     assert metadata["metrics"]["photos seen"] == 12
     assert metadata["metrics"]["one pass at 512², s"] == 0.05
     card = file.with_suffix(".md").read_text(encoding="utf-8")
