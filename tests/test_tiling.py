@@ -10,6 +10,8 @@ from allaprima import tiling
 from allaprima.errors import InputError
 from allaprima.painter import Painter
 from allaprima.tiling import Strip, TiledPainter, strips
+from allaprima.weights import list_generators
+from benchmarks.tiling import FULL_HD, make_painter, make_photo, nearness
 
 pytestmark = pytest.mark.skipif(not Painter.available(), reason="no C compiler here")
 SIZES = [(200, 160), (61, 43), (17, 130), (146, 35), (16, 16), (83, 50)]
@@ -96,8 +98,15 @@ def test_strips_are_a_part_of_the_photo_all_over_it(height):
     if height < 128:
         assert counted == list(range(height))
     else:
-        assert height / 10 < len(counted) < 0.55 * height
+        assert height / 5 < len(counted) < 0.55 * height
         assert abs(np.mean(counted) - height / 2) < 20
+
+
+@pytest.mark.parametrize("name", list_generators())
+def test_every_shipped_generator_paints_alike_in_bands(name):
+    exact, psnr_db, _ = nearness(make_painter(name), make_photo(*FULL_HD))
+    assert exact <= 1 / 255
+    assert psnr_db >= 35
 
 
 def test_bytes_become_bytes_and_progress_is_told():
