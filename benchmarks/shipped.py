@@ -32,7 +32,8 @@ STEADY = "run.module.steadiness_weight=3"
 USUAL = ("style.size_px=512", STEADY)
 MORE = {
     FIRST: ("style.size_px=640", "style.blur_px=0.7", STEADY),  # a grainy reproduction
-    "wave": ("style.size_px=768", STEADY),  # or its spray covers everything in dots
+    # Or its spray covers everything in dots, and deep blue skies are mint green.
+    "wave": ("style.size_px=768", STEADY, "loss.palette_weight=30"),
 }
 POLISH = ("experiment=polish", "budget=30m")
 PAINTINGS = {
