@@ -32,6 +32,7 @@ STEADY = "run.module.steadiness_weight=3"
 USUAL = ("style.size_px=512", STEADY)
 MORE = {
     FIRST: ("style.size_px=640", "style.blur_px=0.7", STEADY),  # a grainy reproduction
+    "composition_vii": ("style.size_px=768", STEADY),  # broad planes rather than stripes
     # Or its spray covers everything in dots, and deep blue skies are mint green.
     "wave": ("style.size_px=768", STEADY, "loss.palette_weight=30"),
 }
