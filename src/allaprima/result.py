@@ -119,7 +119,10 @@ def _software() -> str:
 
 
 def source_commit() -> str:
-    """The source tree's commit, or the release where there is no source tree."""
+    """The source tree's commit, or the release where there is no source tree.
+
+    " with changes" is said of a tree where files have changed since, other than its documentation.
+    """
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
@@ -127,7 +130,8 @@ def source_commit() -> str:
 
     try:
         git("ls-files", "--error-unmatch", Path(__file__).name)  # or it is another project's tree
-        changed = " with changes" if git("status", "--porcelain", "--untracked-files=no") else ""
-        return git("rev-parse", "HEAD") + changed
+        but_documentation = ":/", ":(top,exclude)*.md", ":(top,exclude)docs"
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", *but_documentation)
+        return git("rev-parse", "HEAD") + (" with changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return f"release {allaprima.__version__}"
