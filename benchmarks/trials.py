@@ -40,13 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--style-px", type=int, default=512)
     parser.add_argument("--style-blur-px", default="null")
+    parser.add_argument("--mirror-px", type=int, default=0, help="as loss.mirror_px has it")
     parser.add_argument("--size-px", type=int, default=256)
     parser.add_argument("--num-photos", type=int, default=16)
     parser.add_argument("--grain", type=float, default=0.0, help="as stylize.py has it")
     options = parser.parse_args(arguments)
     style = {"image": options.painting, "size_px": options.style_px}
     style["blur_px"] = options.style_blur_px
-    cfg = compose_recipe(*(f"style.{name}={value}" for name, value in style.items()))
+    of_style = (f"style.{name}={value}" for name, value in style.items())
+    cfg = compose_recipe(*of_style, f"loss.mirror_px={options.mirror_px}")
     loss: PerceptualLoss = instantiate(cfg.loss, _convert_="all").eval()
     paths = list_coco(options.photos, "val2017")[: options.num_photos]
     squares = np.stack([read_square(path, options.size_px) for path in paths])

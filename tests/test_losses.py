@@ -1,5 +1,6 @@
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch.autograd import gradcheck
@@ -14,6 +15,7 @@ from allaprima.losses import (
     gram_matrix,
     half_squared_error,
     mean_squared_error,
+    mirror,
     relative_error,
     squared_error,
     total_variation,
@@ -617,6 +619,49 @@ def test_the_border_has_no_palette(vgg19, style):
 def test_a_border_that_is_no_number_of_pixels_is_refused(vgg19, style, border):
     with pytest.raises(InputError, match=f"palette_border_px={border} must be"):
         PerceptualLoss(vgg19, style, {}, {}, palette_weight=1.0, palette_border_px=border)
+
+
+def reflected(images: torch.Tensor, px: int) -> torch.Tensor:
+    return torch.from_numpy(np.pad(images.numpy(), [(0, 0)] * 2 + [(px, px)] * 2, "reflect"))
+
+
+@pytest.mark.parametrize(("px", "reached"), [(0, 0), (2, 2), (16, 5)])
+def test_a_mirrored_picture_goes_on_beyond_each_side(px, reached):
+    images = picture(12)[..., :6, :9]
+    assert torch.equal(mirror(images, px), reflected(images, reached))
+
+
+def test_all_terms_look_at_the_mirrored_pictures(vgg19, style):
+    options = {
+        "network": vgg19,
+        "style": style,
+        "content_layers": CONTENT,
+        "style_layers": STYLE,
+        "total_variation_weight": 1.0,
+        "grid_weight": 1.0,
+        "palette_weight": 1.0,
+        "tone_weight": 1.0,
+        "style_scales": {1: 0.5, 2: 0.5},
+    }
+    stylized, photo = picture(seed=2), picture(seed=3)
+    expected = terms_of(PerceptualLoss(**options), reflected(stylized, 5), reflected(photo, 5))
+    mirrored = PerceptualLoss(**options, mirror_px=5)
+    for loss in (mirrored, mirrored.for_style(style)):
+        torch.testing.assert_close(terms_of(loss, stylized, photo), expected)
+
+
+def test_a_mirror_of_the_palettes_border_gives_the_whole_pictures_palette(vgg19, style):
+    whole = PerceptualLoss(vgg19, style, {}, {}, palette_weight=1.0)
+    of_border = {"palette_border_px": 8, "mirror_px": 8}
+    inside = PerceptualLoss(vgg19, style, {}, {}, palette_weight=1.0, **of_border)
+    stylized = picture(seed=3)
+    torch.testing.assert_close(inside(stylized, {}), whole(stylized, {}))
+
+
+@pytest.mark.parametrize("px", [-1, 1.5, None, True])
+def test_a_mirror_that_is_no_number_of_pixels(vgg19, style, px):
+    with pytest.raises(InputError, match=rf"loss.mirror_px={px} must be"):
+        PerceptualLoss(vgg19, style, CONTENT, STYLE, mirror_px=px)
 
 
 def test_the_palette_of_no_painting_is_refused(vgg19):

@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,7 +13,7 @@ from allaprima.generators.johnson_superres import JohnsonSuperresolutionGenerato
 from allaprima.losses import PerceptualLoss
 from allaprima.schedules import constant
 from allaprima.tasks import Colorization, Stylization, SuperResolution, Task
-from allaprima.training import StyleTransferModule, _moving_average, mirror, unsteadiness
+from allaprima.training import StyleTransferModule, _moving_average, unsteadiness
 
 
 def test_moving_average_starts_as_a_short_memory_and_ends_as_the_decay():
@@ -140,27 +139,6 @@ def test_jitter_takes_the_same_part_of_all_from_every_place(vgg19):
     assert torch.equal(same, rows)
 
 
-@pytest.mark.parametrize(("px", "reached"), [(0, 0), (2, 2), (16, 5)])
-def test_a_mirrored_picture_goes_on_beyond_each_side(px, reached):
-    images = torch.rand(2, 3, 6, 9, generator=torch.Generator().manual_seed(0))
-    widths = ((0, 0), (0, 0), (reached, reached), (reached, reached))
-    expected = np.pad(images.numpy(), widths, mode="reflect")
-    assert torch.equal(mirror(images, px), torch.from_numpy(expected))
-
-
-def test_the_loss_sees_painting_and_photo_mirrored(vgg19):
-    loss = PerceptualLoss(vgg19, None, {"relu1_2": 1.0}, {})
-    generator = JohnsonGenerator((4, 4, 4), 1)
-    arguments = generator, loss, torch.optim.Adam, constant, 0, Stylization()
-    module = StyleTransferModule(*arguments, mirror_px=4)
-    module._trainer = SimpleNamespace(world_size=1)
-    module.log_dict = lambda values: None
-    photos = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    expected = loss(mirror(generator(photos), 4), loss.content_targets(mirror(photos, 4)))
-    assert expected["content/relu1_2"].item() > 0
-    torch.testing.assert_close(module.training_step(photos, 0), expected["content/relu1_2"])
-
-
 class Positional(nn.Module):
     """Paints a photo's place into it, counted from its own corner."""
 
@@ -246,10 +224,9 @@ def test_a_steadiness_below_nothing(vgg19, weight):
         StyleTransferModule(*arguments, steadiness_weight=weight)
 
 
-@pytest.mark.parametrize("name", ["jitter_px", "mirror_px"])
 @pytest.mark.parametrize("px", [-1, 1.5, None])
-def test_a_jitter_or_a_mirror_that_is_no_number_of_pixels(vgg19, name, px):
+def test_a_jitter_that_is_no_number_of_pixels(vgg19, px):
     loss = PerceptualLoss(vgg19, None, {"relu1_2": 1.0}, {})
     arguments = JohnsonGenerator((4, 4, 4), 1), loss, torch.optim.Adam, constant, 0, Stylization()
-    with pytest.raises(InputError, match=rf"{name}={px}"):
-        StyleTransferModule(*arguments, **{name: px})
+    with pytest.raises(InputError, match=rf"jitter_px={px}"):
+        StyleTransferModule(*arguments, jitter_px=px)

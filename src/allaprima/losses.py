@@ -30,6 +30,7 @@ __all__ = [
     "gram_matrix",
     "half_squared_error",
     "mean_squared_error",
+    "mirror",
     "relative_error",
     "squared_error",
     "total_variation",
@@ -74,11 +75,15 @@ class PerceptualLoss(nn.Module):
             and no photo counts for more than another.
         grid_unit: "one", or "style": a grid counts as a share of the style image's fine power,
             since beside little fine detail a small one shows.
+        mirror_px: photo and stylised photo are reflected so far beyond each side before anything
+            looks at them. Else what lies along the border counts less than the rest: the network
+            pads with zeros, and what that spoils is left out (``border`` of the Gram matrix,
+            ``palette_border_px``). With as much, no more and no less than the picture counts.
 
     Raises:
         InputError: an unknown layer, a negative weight, weights that are all zero, no style
             image for the style layers, or one too small for them, a blend of another length, a
-            border that is no number of pixels.
+            border or a mirror that is no number of pixels.
     """
 
     def __init__(
@@ -102,6 +107,7 @@ class PerceptualLoss(nn.Module):
         style_scales: Mapping[int, float] | None = None,
         content_unit: Unit = "one",
         grid_unit: Unit = "one",
+        mirror_px: int = 0,
     ):
         options = locals().copy()
         super().__init__()
@@ -115,6 +121,9 @@ class PerceptualLoss(nn.Module):
             "palette": palette_weight,
             "tone": tone_weight,
         }
+        if type(mirror_px) is not int or mirror_px < 0:
+            raise InputError(f"loss.mirror_px={mirror_px} must be a whole number from 0")
+        self.mirror_px = mirror_px
         weights = [content_weight, style_weight, *of_pixels.values(), *content_layers.values()]
         self.network = network
         self.content_layers = _times(content_weight, content_layers)
@@ -206,6 +215,7 @@ class PerceptualLoss(nn.Module):
         self.network.check_size(content, self.layers, "photo")
         scale = max(self.style_scales) if self.style_layers else 1
         self.network.check_size(content[..., ::scale, ::scale], self._style_parts, "photo")
+        content = mirror(content, self.mirror_px)
         if not self.content_layers:
             return self.pixels.targets(content)
         with torch.no_grad():
@@ -219,6 +229,7 @@ class PerceptualLoss(nn.Module):
             stylized: RGB (B, 3, H, W) in [0,1].
             targets: what :meth:`content_targets` gave for the photos.
         """
+        stylized = mirror(stylized, self.mirror_px)
         layers = self.layers if 1 in self.style_scales else list(self.content_layers)
         activations = self.network(stylized, layers) if layers else {}
         terms = {}
@@ -233,6 +244,12 @@ class PerceptualLoss(nn.Module):
                 weight = share * self.style_layers[layer.split("@")[0]]
                 terms[f"style/{layer}"] = weight * error.mean()
         return terms | self.pixels(stylized, targets)
+
+
+def mirror(images: Tensor, px: int) -> Tensor:
+    """(B, 3, H, W), reflected so far beyond each side, or as far as they reach."""
+    px = min(px, *(side - 1 for side in images.shape[-2:]))
+    return F.pad(images, [px] * 4, mode="reflect") if px else images
 
 
 def _at_scale(layer: str, scale: int) -> str:

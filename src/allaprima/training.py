@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -39,9 +38,6 @@ class StyleTransferModule(pl.LightningModule):
         jitter_px: the loss sees output and photos from a random pixel on, up to so many to the
             right and below, another in each step (Mordvintsev 2015, for single pictures). Else
             the generator learns the grid on which the loss network pools, and paints it.
-        mirror_px: output and photos are reflected so far beyond each side before the loss sees
-            them. Else it sees less of what lies along the border than of the rest, for its network
-            pads with zeros, and a frame is painted there.
         steadiness_weight: of :func:`unsteadiness`, a term of our own beside the loss's; 0 leaves
             it out. Else the generator is given parts of the photos with a camera's noise (2/255),
             and shall paint them as it does within the whole photo, to the border. For photos that
@@ -58,17 +54,14 @@ class StyleTransferModule(pl.LightningModule):
         task: Task,
         record: dict[str, Any] | None = None,
         jitter_px: int = 0,
-        mirror_px: int = 0,
         steadiness_weight: float = 0.0,
     ):
         super().__init__()
-        for name, px in {"jitter_px": jitter_px, "mirror_px": mirror_px}.items():
-            if type(px) is not int or px < 0:
-                raise InputError(f"run.module.{name}={px} must be a whole number from 0")
+        if type(jitter_px) is not int or jitter_px < 0:
+            raise InputError(f"run.module.jitter_px={jitter_px} must be a whole number from 0")
         if not steadiness_weight >= 0:
             raise InputError(f"run.module.steadiness_weight={steadiness_weight} must be ≥ 0")
-        self.jitter_px, self.mirror_px = jitter_px, mirror_px
-        self.steadiness_weight = steadiness_weight
+        self.jitter_px, self.steadiness_weight = jitter_px, steadiness_weight
         self.generator = generator.to(memory_format=torch.channels_last)  # pyright: ignore
         self.average = AveragedModel(
             generator, multi_avg_fn=_moving_average(average_decay), use_buffers=True
@@ -128,8 +121,7 @@ class StyleTransferModule(pl.LightningModule):
             photos, shown = self.part_of(photos)
             given = photos + NOISE * torch.randn(photos.shape).to(photos)
         painted = self.generator(self.task.input(given))
-        mirrored = (mirror(each, self.mirror_px) for each in (painted, photos))
-        output, compared = self.jitter(*mirrored)
+        output, compared = self.jitter(painted, photos)
         terms = self.loss(output, self.loss.content_targets(compared))
         if shown is not None:
             terms["steadiness"] = self.steadiness_weight * unsteadiness(painted, shown)
@@ -234,12 +226,6 @@ class StyleTransferModule(pl.LightningModule):
         checkpoint["state_dict"] |= frozen
         self.photos_seen = checkpoint["photos_seen"]
         torch.set_rng_state(checkpoint["random_state"])
-
-
-def mirror(images: Tensor, px: int) -> Tensor:
-    """(B, 3, H, W), reflected so far beyond each side, or as far as they reach."""
-    px = min(px, *(side - 1 for side in images.shape[-2:]))
-    return F.pad(images, [px] * 4, mode="reflect") if px else images
 
 
 def unsteadiness(painted: Tensor, shown: Tensor) -> Tensor:
