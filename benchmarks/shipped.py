@@ -30,11 +30,14 @@ FIRST = "starry_night"  # the others begin with its weights
 # beyond its bound (benchmarks/artefacts.py).
 STEADY = "run.module.steadiness_weight=3"
 USUAL = ("style.size_px=512", STEADY)
+EYES = "+loss.content_layers.relu2_2=0.3"  # or facets and stripes swallow eyes and mouths
 MORE = {
     FIRST: ("style.size_px=640", "style.blur_px=0.7", STEADY),  # a grainy reproduction
     "composition_vii": ("style.size_px=768", STEADY),  # broad planes rather than stripes
     # Or its spray covers everything in dots, and deep blue skies are mint green.
     "wave": ("style.size_px=768", STEADY, "loss.palette_weight=30"),
+    "figure_5": (*USUAL, EYES),
+    "the_scream": (*USUAL, EYES, "loss.style_weight=5"),
 }
 POLISH = ("experiment=polish", "budget=30m")
 PAINTINGS = {
