@@ -139,6 +139,18 @@ def test_jitter_takes_the_same_part_of_all_from_every_place(vgg19):
     assert torch.equal(same, rows)
 
 
+def test_the_loss_is_asked_about_painting_and_photo(vgg19):
+    loss = PerceptualLoss(vgg19, None, {"relu1_2": 1.0}, {}, mirror_px=4)
+    generator = JohnsonGenerator((4, 4, 4), 1)
+    module = StyleTransferModule(generator, loss, torch.optim.Adam, constant, 0, Stylization())
+    module._trainer = SimpleNamespace(world_size=1)
+    module.log_dict = lambda values: None
+    photos = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    expected = loss(generator(photos), loss.content_targets(photos))["content/relu1_2"]
+    assert expected.item() > 0
+    torch.testing.assert_close(module.training_step(photos, 0), expected)
+
+
 class Positional(nn.Module):
     """Paints a photo's place into it, counted from its own corner."""
 
