@@ -3,8 +3,8 @@
     python -m benchmarks.beside_optimizer --paintings FOLDER
 
 One demo photograph at 256² and at 512², under the default loss without palette and tone, which
-Gatys's has not. What is done is not done again; a generator that has changed since is evaluated
-anew.
+Gatys's has not. What is done is not done again; a generator whose weights have changed since is
+evaluated anew.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from allaprima.evaluate import PICTURE_COUNTS, Plan
 from allaprima.evaluation_files import fingerprint
 from allaprima.images import read_picture, to_uint8
 from allaprima.plots import write_contact_sheet
+from allaprima.weights import read_weights
 from benchmarks.shipped import CHECKPOINTS, GATYS, PAINTINGS, WORK, demo_photo, run
 
 PHOTO = "castle-above-forest"
@@ -49,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def evaluate(name: str, painting: Path, photo: Path, size_px: int) -> Path:
     """The folder of a shipped generator's evaluation on the photo."""
     shipped = CHECKPOINTS / f"{name}.safetensors"
-    folder = WORK / f"beside_{size_px}" / f"{name}_{fingerprint(shipped.read_bytes())}"
+    weights = read_weights(shipped)[1]
+    content = b"".join(weights[key].tobytes() for key in sorted(weights))
+    folder = WORK / f"beside_{size_px}" / f"{name}_{fingerprint(content)}"
     if not (folder / "evaluation.json").exists():
         data = "data=folder", f"data.root={photo.parent}", "data.num_val=1"
         evaluations = f"evaluations={COUNTS[size_px][-1]}"

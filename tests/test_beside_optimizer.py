@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from allaprima.images import read_picture, write_picture
+from allaprima.weights import OURS, load_generator, save_generator
 from benchmarks import beside_optimizer, shipped
 
 LOSSES = {"50": 1.0, "100": 0.75, "150": 0.5, "500": 0.25}
@@ -46,6 +47,24 @@ def test_every_generator_is_evaluated_once_on_one_photo_to_the_last_picture(eval
     assert common | {"sizes=[512]", "evaluations=150"} < set(evaluations[-1])
     beside_optimizer.main(["--paintings", str(tmp_path)])
     assert len(evaluations) == both
+
+
+def test_a_generator_with_other_weights_is_evaluated_anew_one_with_other_figures_is_not(
+    evaluations, tmp_path, monkeypatch
+):
+    def folder(gain=1.0, **figures):
+        generator, metadata = load_generator(shipped.CHECKPOINTS / "udnie.safetensors")
+        record = {key: value for key, value in metadata.items() if key not in OURS}
+        record["metrics"] |= figures
+        next(generator.parameters()).data.mul_(gain)
+        file = tmp_path / "checkpoints" / "udnie.safetensors"
+        save_generator(file, generator, record, overwrite=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(beside_optimizer, "CHECKPOINTS", file.parent)
+            return beside_optimizer.evaluate("udnie", tmp_path, tmp_path / "photo.jpg", 256)
+
+    assert folder() == folder(one_pass_s=1.0) == next(tmp_path.glob("beside_256/udnie_*"))
+    assert folder(gain=1.01) != folder()
 
 
 def test_a_row_has_the_photo_the_pass_and_the_optimizer_on_its_way(evaluations, tmp_path):
