@@ -58,6 +58,7 @@ class PerceptualLoss(nn.Module):
             (:func:`allaprima.layer_weights.difference_chain`).
         content_weight, style_weight, total_variation_weight: of the three parts.
         grid_weight: of :func:`allaprima.variation.grid_variation`, of our own.
+        pattern_weight: of :func:`allaprima.spectrum.pattern_error`, of our own.
         palette_weight: of :func:`allaprima.palette.palette_error`, as a share of the variance of
             the style image's colours.
         palette_border_px: of the picture, left out of it. Where the deep style layers do not look
@@ -96,6 +97,7 @@ class PerceptualLoss(nn.Module):
         style_weight: float = 1.0,
         total_variation_weight: float = 0.0,
         grid_weight: float = 0.0,
+        pattern_weight: float = 0.0,
         palette_weight: float = 0.0,
         palette_border_px: int = 0,
         tone_weight: float = 0.0,
@@ -118,6 +120,7 @@ class PerceptualLoss(nn.Module):
         of_pixels = {
             "total_variation": total_variation_weight,
             "grid": grid_weight,
+            "pattern": pattern_weight,
             "palette": palette_weight,
             "tone": tone_weight,
         }

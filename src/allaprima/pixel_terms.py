@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from allaprima.errors import InputError
 from allaprima.palette import palette, palette_error, palette_power
+from allaprima.spectrum import pattern_error, spectral_peaks
 from allaprima.tone import tone_error, tones
 from allaprima.variation import fine_power, grid_variation
 
@@ -15,10 +16,10 @@ Unit = Literal["one", "style"]
 
 
 class PixelTerms(nn.Module):
-    """Total variation, grid, palette and tone; what they keep of the style images.
+    """Total variation, grid, pattern, palette and tone; what they keep of the style images.
 
     Args:
-        weights: of "total_variation", "grid", "palette" and "tone"; a term of 0 is not computed.
+        weights: of "total_variation", "grid", "pattern", "palette" and "tone"; a term of 0 is not computed.
         styles: the style images, each RGB (3, H, W) in [0,1].
         blend: weight of each; they sum to 1.
         variation, palette_border_px, grid_unit: as :class:`allaprima.losses.PerceptualLoss` has
@@ -29,6 +30,7 @@ class PixelTerms(nn.Module):
     """
 
     target_palette: Tensor
+    target_peaks: Tensor
 
     def __init__(
         self,
@@ -51,6 +53,9 @@ class PixelTerms(nn.Module):
         if counts_in_styles("grid_unit", grid_unit, len(styles)):
             power = sum(share * fine_power(style[None]).item() for share, style in shares)
             self.fine_power = max(power, 1e-6)
+        if "pattern" in self.weights:
+            peaks = [share * spectral_peaks(style[None]) for share, style in shares]
+            self.register_buffer("target_peaks", torch.stack(peaks).sum(0), persistent=False)
         if "palette" in self.weights:
             if not styles:
                 raise InputError(f"loss.palette_weight={weights['palette']} needs a style image")
@@ -76,6 +81,8 @@ class PixelTerms(nn.Module):
                 error = self.variation(stylized)
             elif name == "grid":
                 error = grid_variation(stylized) / self.fine_power
+            elif name == "pattern":
+                error = pattern_error(spectral_peaks(stylized), self.target_peaks)
             elif name == "palette":
                 colors = palette(stylized, self.palette_border_px)
                 error = palette_error(colors, self.target_palette) / self.palette_power

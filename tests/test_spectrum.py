@@ -1,0 +1,59 @@
+"""Patterns that repeat, told from strokes, edges and noise."""
+
+import pytest
+import torch
+
+from allaprima.errors import InputError
+from allaprima.losses import PerceptualLoss
+from allaprima.spectrum import pattern_error, spectral_peaks
+
+NOTHING = torch.zeros(3, 64, 64)
+
+
+def noise(scale=0.1, size=256):
+    return 0.5 + scale * torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def waves(down, across, amplitude=0.1, size=256):
+    """So many periods in 64 px."""
+    y, x = torch.arange(size)[:, None], torch.arange(size)[None]
+    return amplitude * torch.cos(2 * torch.pi * (down * y + across * x) / 64)
+
+
+def error(images, painting=NOTHING):
+    return pattern_error(spectral_peaks(images), painting).item()
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0])
+def test_noise_has_no_pattern(scale):
+    assert error(noise(scale)) < 1e-3
+
+
+def test_a_pattern_is_a_peak_where_its_frequency_is_whatever_its_contrast():
+    for amplitude in (0.1, 0.4):
+        peaks = spectral_peaks(noise(amplitude) + waves(3, -21, amplitude))
+        highest = peaks[0].flatten().topk(2).indices.tolist()
+        assert sorted(divmod(place, 64) for place in highest) == [(3, 43), (61, 21)]
+        assert peaks.max() > 3
+
+
+def test_a_pattern_in_step_with_a_grid_is_one_and_a_slow_wave_is_not():
+    grid, slow = noise() + waves(16, 0), noise() + waves(5, 0)
+    assert error(grid) > 30 * error(slow)
+
+
+def test_edges_that_run_otherwise_elsewhere_are_no_pattern():
+    y, x = torch.arange(256)[:, None] - 127.5, torch.arange(256)[None] - 127.5
+    disc = ((y.square() + x.square()) < 100**2).float().expand(1, 3, -1, -1)
+    assert error(0.2 * noise() + 0.5 * disc) < 0.1 * error(noise() + waves(3, -21))
+
+
+def test_the_paintings_own_pattern_is_none():
+    weave = noise() + waves(3, -21)
+    assert error(weave, spectral_peaks(weave)) == 0
+    assert error(weave, spectral_peaks(noise())) > 0.5 * error(weave)
+
+
+def test_what_cannot_be_seen_is_no_pattern():
+    assert error(0.5 + waves(3, -21, 1e-4).expand(1, 3, -1, -1)) < 1e-3
+    assert error(0.5 + waves(3, -21, 1e-2).expand(1, 3, -1, -1)) > 1e-2
