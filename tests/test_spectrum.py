@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from allaprima.errors import InputError
-from allaprima.losses import PerceptualLoss
+from allaprima.losses import PerceptualLoss, mirror
 from allaprima.spectrum import pattern_error, spectral_peaks
 
 NOTHING = torch.zeros(3, 64, 64)
@@ -57,3 +57,39 @@ def test_the_paintings_own_pattern_is_none():
 def test_what_cannot_be_seen_is_no_pattern():
     assert error(0.5 + waves(3, -21, 1e-4).expand(1, 3, -1, -1)) < 1e-3
     assert error(0.5 + waves(3, -21, 1e-2).expand(1, 3, -1, -1)) > 1e-2
+
+
+@pytest.fixture
+def loss(vgg19):
+    painting = noise()[0]
+    return PerceptualLoss(vgg19, painting, {}, {}, pattern_weight=7.0, mirror_px=4)
+
+
+def test_the_pattern_is_a_term_of_the_loss(loss):
+    painting, stylized = noise()[0], (noise(size=128) + waves(3, -21, size=128)).requires_grad_()
+    expected = 7 * error(mirror(stylized, 4), spectral_peaks(painting[None]))
+    for each in (loss, loss.for_style(painting)):
+        targets = each.content_targets(stylized.detach())
+        assert targets == {}
+        terms = each(stylized, targets)
+        assert list(terms) == ["pattern"]
+        assert terms["pattern"].item() == pytest.approx(expected)
+    terms["pattern"].backward()
+    assert stylized.grad.abs().max() > 0
+    assert not loss.state_dict().keys() & {"pixels.target_peaks"}
+
+
+def test_patterns_of_several_paintings_are_between_theirs(vgg19):
+    one, other = noise()[0], (noise() + waves(3, -21))[0]
+    loss = PerceptualLoss(vgg19, [one, other], {}, {}, pattern_weight=1.0, blend=[1, 3])
+    between = spectral_peaks(one[None]) / 4 + spectral_peaks(other[None]) * 3 / 4
+    torch.testing.assert_close(loss.pixels.target_peaks, between)
+
+
+def test_a_pattern_of_no_painting_or_of_pictures_too_small(vgg19, loss):
+    with pytest.raises(InputError, match=r"loss\.pattern_weight=2.0 needs a style image"):
+        PerceptualLoss(vgg19, None, {}, {}, pattern_weight=2.0)
+    with pytest.raises(InputError, match="style image has 63 × 64 px"):
+        PerceptualLoss(vgg19, noise()[0, :, :64, :63], {}, {}, pattern_weight=2.0)
+    with pytest.raises(InputError, match="photo has 63 × 63 px"):
+        loss.content_targets(noise(size=55))

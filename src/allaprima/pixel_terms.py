@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from allaprima.errors import InputError
 from allaprima.palette import palette, palette_error, palette_power
-from allaprima.spectrum import pattern_error, spectral_peaks
+from allaprima.spectrum import check_has_patch, pattern_error, spectral_peaks
 from allaprima.tone import tone_error, tones
 from allaprima.variation import fine_power, grid_variation
 
@@ -19,14 +19,16 @@ class PixelTerms(nn.Module):
     """Total variation, grid, pattern, palette and tone; what they keep of the style images.
 
     Args:
-        weights: of "total_variation", "grid", "pattern", "palette" and "tone"; a term of 0 is not computed.
+        weights: of "total_variation", "grid", "pattern", "palette" and "tone"; a term of 0 is not
+            computed.
         styles: the style images, each RGB (3, H, W) in [0,1].
         blend: weight of each; they sum to 1.
         variation, palette_border_px, grid_unit: as :class:`allaprima.losses.PerceptualLoss` has
             them.
 
     Raises:
-        InputError: a palette or a unit of no style image, a border that is no number of pixels.
+        InputError: a palette, a pattern or a unit of no style image, one too small for a pattern,
+            a border that is no number of pixels.
     """
 
     target_palette: Tensor
@@ -54,6 +56,10 @@ class PixelTerms(nn.Module):
             power = sum(share * fine_power(style[None]).item() for share, style in shares)
             self.fine_power = max(power, 1e-6)
         if "pattern" in self.weights:
+            if not styles:
+                raise InputError(f"loss.pattern_weight={weights['pattern']} needs a style image")
+            for style in styles:
+                check_has_patch(style, "style image")
             peaks = [share * spectral_peaks(style[None]) for share, style in shares]
             self.register_buffer("target_peaks", torch.stack(peaks).sum(0), persistent=False)
         if "palette" in self.weights:
@@ -65,7 +71,13 @@ class PixelTerms(nn.Module):
 
     @torch.no_grad()
     def targets(self, photos: Tensor) -> dict[str, Tensor]:
-        """What is to be kept of the photos: their tones, "tone"."""
+        """What is to be kept of the photos: their tones, "tone".
+
+        Raises:
+            InputError: they are too small for a pattern.
+        """
+        if "pattern" in self.weights:
+            check_has_patch(photos, "photo")
         return {"tone": tones(photos)} if "tone" in self.weights else {}
 
     def forward(self, stylized: Tensor, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from allaprima.errors import InputError
 from allaprima.gram import at_least_float32
 
 PATCH_PX = 64
@@ -40,3 +41,13 @@ def pattern_error(peaks: Tensor, painting: Tensor) -> Tensor:
     """What stands out further than in the painting, and than by chance: (3, 64, 64) twice -> ()."""
     excess = (peaks - painting.clamp(min=0) - CHANCE).clamp(min=0)
     return excess.square().mean()
+
+
+def check_has_patch(image: Tensor, what: str) -> None:
+    """Raise InputError unless (…, H, W) is large enough for :func:`spectral_peaks`."""
+    height, width = image.shape[-2:]
+    if min(height, width) < PATCH_PX:
+        raise InputError(
+            f"loss.pattern_weight looks at patches of {PATCH_PX} px, and a {what} has "
+            f"{width} × {height} px; take a larger one, or a weight of 0"
+        )
