@@ -19,6 +19,7 @@ from benchmarks.artefacts import (
     frame,
     noise_gain,
     out_of_gamut,
+    pattern,
     shift_error,
     spectral_peak,
     wrong_sizes,
@@ -96,6 +97,26 @@ def test_a_faint_grid_is_a_peak(scenes, part, down, right):
     grid = np.float32(0.015) * wave.astype(np.float32)
     assert spectral_peak(scenes, part) < bounds.MOST_PEAK
     assert spectral_peak([scene + grid for scene in scenes], part) > bounds.MOST_PEAK
+
+
+@pytest.mark.parametrize(("down", "right"), [(3, -21), (27, 4), (16, 0), (0, 9), (8, 8)])
+@pytest.mark.parametrize("colour", [(1, 1, 1), (0, 0, 1)])
+def test_a_faint_pattern_of_any_fast_frequency_and_colour_is_found(scenes, down, right, colour):
+    y, x = np.mgrid[:256, :256]
+    wave = np.cos(2 * np.pi * (down * y + right * x) / 64)[..., None] * np.float32(colour)
+    faint = np.float32(0.015) * wave.astype(np.float32)
+    assert pattern(scenes) < bounds.MOST_PATTERN
+    assert pattern([scene + faint for scene in scenes]) > bounds.MOST_PATTERN
+
+
+def test_noise_edges_and_slow_waves_are_no_pattern():
+    y, x = np.mgrid[:256, :256]
+    disc = np.repeat((np.hypot(y - 127.5, x - 127.5) < 100)[..., None], 3, axis=2)
+    slow = 0.1 * np.cos(2 * np.pi * 5 * y / 64)[..., None]
+    noise = np.random.default_rng(0).normal(0.5, 0.05, (256, 256, 3))
+    assert pattern([noise]) < 2
+    assert pattern([noise + slow]) < 2
+    assert pattern([noise + 0.3 * disc]) < bounds.MOST_PATTERN
 
 
 def test_blobs_and_nan_on_flat_fields_are_found():
