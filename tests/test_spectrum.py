@@ -7,7 +7,7 @@ from allaprima.errors import InputError
 from allaprima.losses import PerceptualLoss, mirror
 from allaprima.spectrum import pattern_error, spectral_peaks
 
-NOTHING = torch.zeros(3, 64, 64)
+NOTHING = torch.zeros(1, 3, 64, 64)
 
 
 def noise(scale=0.1, size=256):
@@ -27,14 +27,21 @@ def error(images, painting=NOTHING):
 @pytest.mark.parametrize("scale", [0.1, 1.0])
 def test_noise_has_no_pattern(scale):
     assert error(noise(scale)) < 1e-3
+    assert spectral_peaks(noise(scale)).std() == pytest.approx(0.18, abs=0.01)
 
 
 def test_a_pattern_is_a_peak_where_its_frequency_is_whatever_its_contrast():
     for amplitude in (0.1, 0.4):
         peaks = spectral_peaks(noise(amplitude) + waves(3, -21, amplitude))
-        highest = peaks[0].flatten().topk(2).indices.tolist()
+        highest = peaks[0, 0].flatten().topk(2).indices.tolist()
         assert sorted(divmod(place, 64) for place in highest) == [(3, 43), (61, 21)]
         assert peaks.max() > 3
+
+
+def test_each_picture_of_a_batch_has_its_own_patterns():
+    both = torch.cat([noise(), noise() + waves(3, -21)])
+    found = pattern_error(spectral_peaks(both), NOTHING).tolist()
+    assert found == pytest.approx([error(both[:1]), error(both[1:])])
 
 
 def test_a_pattern_in_step_with_a_grid_is_one_and_a_slow_wave_is_not():
