@@ -37,6 +37,7 @@ MORE = {
     # Or its spray covers everything in dots, and deep blue skies are mint green.
     "wave": ("style.size_px=768", STEADY, "loss.palette_weight=30"),
     "figure_5": (*USUAL, EYES),
+    "udnie": (*USUAL, EYES),
     "the_scream": (*USUAL, EYES, "loss.style_weight=5"),
 }
 POLISH = ("experiment=polish", "budget=30m")
