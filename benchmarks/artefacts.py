@@ -30,18 +30,18 @@ SIZES = ((16, 16), (17, 31), (33, 50), (1, 4000), (999, 17), (5, 7))
 # a short side of 512 px: their highest peak is 1.32 times its surroundings at 1/4 of the sampling
 # rate (The Great Wave) and 0.94 at 1/2; half as much again is allowed. Figure 5 itself has
 # colours 0.11 outside of the gamut of the swatch that stands for it; a third more is allowed.
-# The pattern's is that of the canvas of Composition VII, 5.4 at 768 px; the other five have at most
-# 3.2, and the photos that are painted 3.3.
+# The pattern's is a tenth more than the canvas of Composition VII has, 5.4 at 768 px; the other five
+# have at most 3.2, and the photos that are painted 3.3.
 # The others are twice what generators trained for half an hour have, or less.
 MOST_PEAK = 2.0
-MOST_PATTERN = 5.5
+MOST_PATTERN = 6.0
 MOST_OUT_OF_GAMUT = 0.15
 MOST_BLOB = 0.25  # of the range, between means over 16 px of a painted flat field
 MOST_BORDER = 1.5
 MOST_FRAME = 0.35  # The Starry Night: 0.57 is seen on calm skies, 0.32 is not
 MOST_SHIFT_BY_4 = 0.1
 MOST_GAIN = 6.0
-MOST_EVEN = 1.5  # with grain up to 0.87, without it tens of thousands
+MOST_EVEN = 1.5  # with grain up to 0.88, without it tens of thousands
 
 
 class Artefact(NamedTuple):
@@ -80,7 +80,7 @@ def artefacts(
     paintings = [painter(photo) for photo in photos]
     for part in (2, 4):
         yield Artefact(f"spectral peak at 1/{part}", spectral_peak(paintings, part), MOST_PEAK)
-    yield Artefact("pattern", pattern(paintings))
+    yield Artefact("pattern", pattern(paintings), MOST_PATTERN)
     yield Artefact("sizes refused or wrong", wrong_sizes(painter), 0)
     yield Artefact("shift by 4 px", shift_error(painter, photos, 4), MOST_SHIFT_BY_4)
     yield Artefact("shift by 1 px", shift_error(painter, photos, 1))
