@@ -30,8 +30,8 @@ SIZES = ((16, 16), (17, 31), (33, 50), (1, 4000), (999, 17), (5, 7))
 # a short side of 512 px: their highest peak is 1.32 times its surroundings at 1/4 of the sampling
 # rate (The Great Wave) and 0.94 at 1/2; half as much again is allowed. Figure 5 itself has
 # colours 0.11 outside of the gamut of the swatch that stands for it; a third more is allowed.
-# The pattern's is a tenth more than the canvas of Composition VII has, 5.4 at 768 px; the other five
-# have at most 3.2, and the photos that are painted 3.3.
+# The pattern's is a tenth more than the canvas of Composition VII has, 5.4 at 768 px; the other
+# five have at most 3.2, and the photos that are painted 3.3.
 # The others are twice what generators trained for half an hour have, or less.
 MOST_PEAK = 2.0
 MOST_PATTERN = 6.0
