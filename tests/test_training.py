@@ -105,6 +105,16 @@ def test_what_does_not_fit_is_told_before_the_work_starts(vgg19, generator, task
         make_module(vgg19, generator, 0, task).rehearse(size_px)
 
 
+@pytest.mark.parametrize(("steadiness", "least_px"), [(0.0, 64 + 4), (1.0, 64 + 4 + 32)])
+def test_a_crop_whose_parts_are_too_small_for_the_loss(vgg19, steadiness, least_px):
+    module = make_module(vgg19, JohnsonGenerator((4, 4, 8), 1), 0, Stylization())
+    module.loss = PerceptualLoss(vgg19, torch.rand(3, 64, 64), {}, {}, pattern_weight=1.0)
+    module.jitter_px, module.steadiness_weight = 4, steadiness
+    module.rehearse(least_px)
+    with pytest.raises(InputError, match=rf"data\.crop_px={least_px - 1} .*63 × 63 px"):
+        module.rehearse(least_px - 1)
+
+
 def test_steadiness_is_not_for_photos_that_are_scaled_down(vgg19):
     module = make_module(vgg19, JohnsonSuperresolutionGenerator(4, 4, 1), 0, SuperResolution(4))
     module.steadiness_weight = 10.0

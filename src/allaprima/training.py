@@ -138,7 +138,7 @@ class StyleTransferModule(pl.LightningModule):
         generator's grid.
         """
         height, width = photos.shape[-2:]
-        most = min(8, (min(height, width) - 16) // 8)  # leaves the 16 px that a generator takes
+        most = most_less_px(min(height, width)) // 4
         y, x = (4 * torch.randint(-most, most + 1, (2,))).tolist()
         rows = slice(max(y, 0), height + min(y, 0))
         part = (..., rows, slice(max(x, 0), width + min(x, 0)))
@@ -175,10 +175,10 @@ class StyleTransferModule(pl.LightningModule):
         return torch.cat([p.float() for p in self.task.panels(output, photos, given)], dim=-1)
 
     def rehearse(self, size_px: int) -> None:
-        """Paint a black photo of that size.
+        """Paint a black photo of that size, and show the loss the smallest part a step may.
 
         Raises:
-            InputError: such photos are not for this task or generator, or these do not fit.
+            InputError: such photos are not for this task, generator or loss, or these do not fit.
         """
         photos = torch.zeros(1, 3, size_px, size_px)
         given = self.task.input(photos)
@@ -196,6 +196,13 @@ class StyleTransferModule(pl.LightningModule):
                 f"{width}×{height} px. For super-resolution, take generator=johnson_superres "
                 "task=superresolution with one factor in both; else task=stylization"
             )
+        least_px = size_px - self.jitter_px
+        if self.steadiness_weight:
+            least_px -= most_less_px(size_px)
+        try:
+            self.loss.content_targets(photos[..., :least_px, :least_px])
+        except InputError as error:
+            raise InputError(f"data.crop_px={size_px} is too small: {error}") from error
 
     def check_finite(self) -> None:
         """Raise FloatingPointError naming the step and the first term or weight not finite."""
@@ -226,6 +233,11 @@ class StyleTransferModule(pl.LightningModule):
         checkpoint["state_dict"] |= frozen
         self.photos_seen = checkpoint["photos_seen"]
         torch.set_rng_state(checkpoint["random_state"])
+
+
+def most_less_px(side_px: int) -> int:
+    """How much smaller than a photo its part may be: leaves the 16 px that a generator takes."""
+    return 4 * min(8, (side_px - 16) // 8)
 
 
 def unsteadiness(painted: Tensor, shown: Tensor) -> Tensor:
