@@ -173,14 +173,14 @@ def pattern(pictures: Sequence[np.ndarray]) -> float:
     what repeats in lively ones, and an edge, which few patches have, does not.
     """
     fastest, slowest = PATCH_PX // 2, PATCH_PX // 8
-    bins = product(range(fastest + 1), range(-fastest, fastest))
-    bins = [place for place in bins if max(map(abs, place)) >= slowest]
-    highest = 0.0
+    places = product(range(fastest + 1), range(-fastest, fastest))
+    bins = [place for place in places if max(map(abs, place)) >= slowest]
+    heights = []
     for c in range(3):
         powers = np.concatenate([_powers(picture[..., c]) for picture in pictures])
         mean = np.exp(np.log(powers + INVISIBLE).mean(0))
-        highest = max(highest, *(_over_neighbours(mean, y, x) for y, x in bins))
-    return highest
+        heights += [_over_neighbours(mean, y, x) for y, x in bins]
+    return float(np.max(heights))  # NaN, if one is
 
 
 def _powers(grey: np.ndarray) -> np.ndarray:
