@@ -2,9 +2,8 @@
 
     python -m benchmarks.beside_optimizer --paintings FOLDER
 
-One demo photograph at 256² and at 512², under the default loss without palette and tone, which
-Gatys's has not. What is done is not done again; a generator whose weights have changed since is
-evaluated anew.
+One demo photograph at 256² and at 512², under ``loss=yardstick``. What is done is not done again; a
+generator whose weights have changed since is evaluated anew.
 """
 
 import argparse
@@ -58,7 +57,7 @@ def evaluate(name: str, painting: Path, photo: Path, size_px: int) -> Path:
         evaluations = f"evaluations={COUNTS[size_px][-1]}"
         plan = f"sizes=[{size_px}]", "starts=[noise]", evaluations, "resume=true"
         where = f"style.image={painting}", f"hydra.run.dir={folder}"
-        run("evaluate", f"checkpoint={shipped}", *data, *plan, *GATYS, *where)
+        run("evaluate", f"checkpoint={shipped}", *data, *plan, GATYS, *where)
     return folder
 
 

@@ -63,7 +63,7 @@ def test_figures_are_the_evaluations():
     worth = "40 (quartiles 30–>300)"
     assert shipped.figures(evaluation(), "256_whole") == {f"{of}, by the default loss": worth}
     assert shipped.figures(evaluation(), "256") == {
-        f"{of}, by the default loss without palette and tone": worth,
+        f"{of}, by loss=yardstick": worth,
         "one pass at 256², s": 0.05,
         "content error at 256²": 0.5,
         "content error at 256², over that of L-BFGS after 300 evaluations": 2.0,
@@ -108,7 +108,7 @@ def test_publishing_writes_a_half_precision_file_a_card_and_a_picture(run, tmp_p
     assert metadata["metrics"]["photos seen"] == 12
     assert metadata["metrics"]["one pass at 512², s"] == 0.05
     card = file.with_suffix(".md").read_text(encoding="utf-8")
-    for told in ("by the default loss", "by the default loss without palette and tone"):
+    for told in ("by the default loss", "by loss=yardstick"):
         assert f"| Gatys-equivalent evaluations from noise at 256², 4 photos, {told} | 40" in card
     assert read_picture(file.with_suffix(".jpg")).rgb.shape == (480, 720, 3)
 
@@ -129,7 +129,7 @@ def test_what_is_done_is_not_done_again_and_a_stopped_training_goes_on(run, monk
     (run / "evaluation_512" / "evaluation.json").unlink()
     shipped.evaluate("wave", "512", "style.image=a.jpg")
     assert commands[2][0] == "evaluate"
-    assert {"sizes=[512]", "until_beaten=true", *shipped.GATYS} <= set(commands[2])
+    assert {"sizes=[512]", "until_beaten=true", shipped.GATYS} <= set(commands[2])
 
 
 def test_a_training_is_polished_and_its_result_evaluated(run, monkeypatch):
