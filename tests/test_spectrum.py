@@ -1,11 +1,12 @@
 """Patterns that repeat, told from strokes, edges and noise."""
 
+import numpy as np
 import pytest
 import torch
 
 from allaprima.errors import InputError
 from allaprima.losses import PerceptualLoss, mirror
-from allaprima.spectrum import pattern_error, spectral_peaks
+from allaprima.spectrum import INVISIBLE, pattern_error, spectral_peaks
 
 NOTHING = torch.zeros(1, 3, 64, 64)
 
@@ -36,6 +37,19 @@ def test_a_pattern_is_a_peak_where_its_frequency_is_whatever_its_contrast():
         highest = peaks[0, 0].flatten().topk(2).indices.tolist()
         assert sorted(divmod(place, 64) for place in highest) == [(3, 43), (61, 21)]
         assert peaks.max() > 3
+
+
+def test_the_spectrum_of_pixels_is_symmetric():
+    """So half of it is enough: as the whole transform by numpy, of one patch."""
+    images = noise(size=64) + waves(3, -21, size=64)
+    window = torch.hann_window(64, periodic=False)
+    patch = (images - images.mean((-2, -1), keepdim=True)) * window[:, None] * window
+    whole = np.log(np.abs(np.fft.fft2(patch.double().numpy())) ** 2 + INVISIBLE)
+    shifts = [(down, across) for down in range(-4, 5) for across in range(-4, 5)]
+    around = np.mean([np.roll(whole, shift, (-2, -1)) for shift in shifts], 0)
+    places = np.abs(np.fft.fftfreq(64, 1 / 64))
+    fast = np.maximum(places[:, None], places) >= 8
+    np.testing.assert_allclose(spectral_peaks(images), (whole - around) * fast, atol=1e-3)
 
 
 def test_each_picture_of_a_batch_has_its_own_patterns():

@@ -34,8 +34,10 @@ def spectral_peaks(images: Tensor) -> Tensor:
     side = torch.hann_window(PATCH_PX, periodic=False).to(x)
     patches = x.unfold(-2, PATCH_PX, PATCH_PX // 2).unfold(-2, PATCH_PX, PATCH_PX // 2)
     patches = patches - patches.mean((-2, -1), keepdim=True)
-    power = torch.fft.fft2(patches * side[:, None] * side).abs().square()
-    spectrum = (power + INVISIBLE).log().mean((2, 3))
+    power = torch.fft.rfft2(patches * side[:, None] * side).abs().square()
+    half = (power + INVISIBLE).log().mean((2, 3))
+    negative = half[..., 1:-1].flip(-2, -1).roll(1, -2)  # of pixels, which are real: symmetric
+    spectrum = torch.cat([half, negative], -1)
     around = F.pad(spectrum, [NEIGHBOURS // 2] * 4, mode="circular")
     frequencies = torch.fft.fftfreq(PATCH_PX, 1 / PATCH_PX).to(x).abs()
     fast = torch.maximum(frequencies[:, None], frequencies) >= SLOWEST
