@@ -2,8 +2,9 @@
 
     python -m benchmarks.trials outputs/trials/* --painting FILE --photos COCO
 
-The loss is the default recipe's, of the painting at --style-px; the photos are COCO's for
-validation, their central squares at --size-px.
+The loss is loss=yardstick, of the painting at --style-px, and beside it what else the default one
+counts, each with a weight of 1; the photos are COCO's for validation, their central squares at
+--size-px.
 """
 
 import argparse
@@ -29,7 +30,8 @@ from benchmarks.shipped import part_of, thumbnail_photos
 
 NUM_AT_ONCE = 4
 SHEETS = Path("docs/recipe")
-HEADER = ("trial", "photos seen", "loss", "content", "style", "palette", "tone")
+BESIDE = "palette", "tone", "pattern"
+HEADER = ("trial", "photos seen", "loss", "content", "style", *BESIDE)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -48,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     style = {"image": options.painting, "size_px": options.style_px}
     style["blur_px"] = options.style_blur_px
     of_style = (f"style.{name}={value}" for name, value in style.items())
-    cfg = compose_recipe(*of_style, f"loss.mirror_px={options.mirror_px}")
+    beside = (f"loss.{term}_weight=1" for term in BESIDE)
+    mirror = f"loss.mirror_px={options.mirror_px}"
+    cfg = compose_recipe("loss=yardstick", *of_style, *beside, mirror)
     loss: PerceptualLoss = instantiate(cfg.loss, _convert_="all").eval()
     paths = list_coco(options.photos, "val2017")[: options.num_photos]
     squares = np.stack([read_square(path, options.size_px) for path in paths])
@@ -68,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def measure(
     file: Path, loss: PerceptualLoss, photos: torch.Tensor, given: torch.Tensor
 ) -> list[float]:
-    """Photos seen; the loss, its content, its style, its palette and its tone part.
+    """Photos seen; the yardstick's loss, its content and its style part; what BESIDE names.
 
     Args:
         given: to the generator, instead of the photos that its paintings are compared with.
@@ -77,9 +81,9 @@ def measure(
     records = []
     for some, batch in zip(given.split(NUM_AT_ONCE), photos.split(NUM_AT_ONCE), strict=True):
         records.append(numbers(loss(generator(some), loss.content_targets(batch))))
-    losses, *of_pixels = (fmean(r[term] for r in records) for term in ("loss", "palette", "tone"))
+    whole, *beside = (fmean(r[term] for r in records) for term in ("loss", *BESIDE))
     parts = (fmean(part_of(record, part) for record in records) for part in ("content", "style"))
-    return [metadata["metrics"]["photos seen"], losses, *parts, *of_pixels]
+    return [metadata["metrics"]["photos seen"], whole - sum(beside), *parts, *beside]
 
 
 if __name__ == "__main__":
