@@ -50,9 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     style = {"image": options.painting, "size_px": options.style_px}
     style["blur_px"] = options.style_blur_px
     of_style = (f"style.{name}={value}" for name, value in style.items())
-    beside = (f"loss.{term}_weight=1" for term in BESIDE)
-    mirror = f"loss.mirror_px={options.mirror_px}"
-    cfg = compose_recipe("loss=yardstick", *of_style, *beside, mirror)
+    of_loss = {f"{term}_weight": 1 for term in BESIDE} | {"mirror_px": options.mirror_px}
+    of_loss["palette_border_px"] = 16  # as the default loss has it
+    more = (f"+loss.{name}={value}" for name, value in of_loss.items())
+    cfg = compose_recipe("loss=yardstick", *of_style, *more)
     loss: PerceptualLoss = instantiate(cfg.loss, _convert_="all").eval()
     paths = list_coco(options.photos, "val2017")[: options.num_photos]
     squares = np.stack([read_square(path, options.size_px) for path in paths])
