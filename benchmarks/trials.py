@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     style["blur_px"] = options.style_blur_px
     of_style = (f"style.{name}={value}" for name, value in style.items())
     of_loss = {f"{term}_weight": 1 for term in BESIDE} | {"mirror_px": options.mirror_px}
-    of_loss["palette_border_px"] = 16  # as the default loss has it
+    of_loss["palette_border_px"] = 16  # where the yardstick's Gram matrices do not look
     more = (f"+loss.{name}={value}" for name, value in of_loss.items())
     cfg = compose_recipe("loss=yardstick", *of_style, *more)
     loss: PerceptualLoss = instantiate(cfg.loss, _convert_="all").eval()
