@@ -41,7 +41,7 @@ MOST_BORDER = 1.5
 MOST_FRAME = 0.35  # The Starry Night: 0.57 is seen on calm skies, 0.32 is not
 MOST_SHIFT_BY_4 = 0.1
 MOST_GAIN = 6.0
-MOST_EVEN = 1.5  # with grain up to 0.88, without it tens of thousands
+MOST_EVEN = 1.5  # with grain up to 0.86, without it tens of thousands
 
 
 class Artefact(NamedTuple):
