@@ -79,7 +79,7 @@ def test_every_loss_takes_a_step(option):
     loss = instantiate(cfg.loss, _convert_="all")
     assert isinstance(loss, PerceptualLoss)
     generator = instantiate(cfg.generator, _convert_="all")
-    photo = torch.rand(1, 3, 32, 32)
+    photo = torch.rand(1, 3, 64, 64)
     terms = loss(generator(photo), loss.content_targets(photo))
     torch.stack(list(terms.values())).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in generator.parameters())

@@ -132,6 +132,41 @@ def test_original_vgg16_is_torchvisions(original_vgg16, shared):
     assert sum(b.numel() for b in original_vgg16.buffers()) == 14_714_688 + 6  # mean and deviation
 
 
+@pytest.mark.parametrize("size", [(32, 40), (33, 47)])
+def test_reflection_is_torchs_padding_mode(vgg19, size):
+    """Values and gradients, of torchvision's architecture with its convolutions' padding mode."""
+    layers = ["relu1_2", "relu2_2", "conv4_3"]
+    features = torchvision_features("vgg19")[: vgg19.all_layers.index("conv4_3") + 1]
+    for module, name in zip(features, vgg19.all_layers, strict=False):
+        if isinstance(module, torch.nn.Conv2d):
+            conv = vgg19.get_submodule(name)
+            state = {"weight": conv.weight, "bias": conv.bias}
+            module.load_state_dict(state, assign=True)
+            module.padding_mode = "reflect"
+            module._reversed_padding_repeated_twice = [1] * 4
+    generator = torch.Generator().manual_seed(0)
+    mine, theirs = (torch.rand(2, 3, *size, generator=generator.manual_seed(0)) for _ in "ab")
+    activations = vgg19(mine.requires_grad_(), layers, "reflect")
+    expected = activations_by_name(features, (theirs.requires_grad_() - vgg19.mean) / vgg19.std)
+    for layer in layers:
+        assert_close(activations[layer], expected[layer])
+    gradients = (
+        torch.autograd.grad(sum(found[layer].square().mean() for layer in layers), images)[0]
+        for found, images in ((activations, mine), (expected, theirs))
+    )
+    assert_close(*gradients)
+
+
+def test_two_pixels_are_needed_to_reflect(vgg19):
+    small, layers = torch.rand(3, 8, 40), ["relu4_3"]
+    vgg19.check_size(small, layers, "photo")
+    with pytest.raises(InputError, match=r"photo of 40 × 8 px is too small for relu4_3: 16 px"):
+        vgg19.check_size(small, layers, "photo", "reflect")
+    least = torch.rand(3, 16, 17)
+    vgg19.check_size(least, layers, "photo", "reflect")
+    assert vgg19(least[None], layers, "reflect")["relu4_3"].shape == (1, 512, 2, 2)
+
+
 # Layers
 
 

@@ -664,6 +664,50 @@ def test_a_mirror_that_is_no_number_of_pixels(vgg19, style, px):
         PerceptualLoss(vgg19, style, CONTENT, STYLE, mirror_px=px)
 
 
+class AlwaysPadding:
+    """A loss network that pads so, whatever it is asked."""
+
+    def __init__(self, network: LossNetwork, padding: str):
+        self.network, self.padding = network, padding
+
+    def __getattr__(self, name: str):
+        return getattr(self.network, name)
+
+    def __call__(self, images: torch.Tensor, layers: list[str], _: str) -> dict:
+        return self.network(images, layers, self.padding)
+
+
+def test_padding_is_of_painting_photo_and_stylised_photo(vgg19, style):
+    """At every scale; pixels have none."""
+    options = {
+        "network": vgg19,
+        "style": style,
+        "content_layers": CONTENT,
+        "style_layers": STYLE,
+        "style_scales": {1: 0.5, 2: 0.5},
+        "content_unit": "style",
+        "palette_weight": 1.0,
+    }
+    stylized, photo = picture(seed=2), picture(seed=3)
+
+    zeros, reflected = (
+        terms_of(PerceptualLoss(**options | {"network": network}), stylized, photo)
+        for network in (vgg19, AlwaysPadding(vgg19, "reflect"))
+    )
+    for padding, terms in (("zeros", zeros), ("reflect", reflected)):
+        loss = PerceptualLoss(**options, padding=padding)
+        for each in (loss, loss.for_style(style)):
+            torch.testing.assert_close(terms_of(each, stylized, photo), terms)
+    differ = {name for name in zeros if not torch.equal(zeros[name], reflected[name])}
+    assert differ == set(zeros) - {"palette"}
+
+
+@pytest.mark.parametrize("padding", ["replicate", None, 1])
+def test_a_padding_of_no_such_name(vgg19, style, padding):
+    with pytest.raises(InputError, match=rf"loss\.padding={padding}: choose zeros or reflect"):
+        PerceptualLoss(vgg19, style, CONTENT, STYLE, padding=padding)
+
+
 def test_the_palette_of_no_painting_is_refused(vgg19):
     with pytest.raises(InputError, match=r"loss\.palette_weight=2.0 needs a style image"):
         PerceptualLoss(vgg19, None, {"relu2_2": 1.0}, {}, palette_weight=2.0)

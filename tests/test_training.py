@@ -150,7 +150,7 @@ def test_jitter_takes_the_same_part_of_all_from_every_place(vgg19):
 
 
 def test_the_loss_is_asked_about_painting_and_photo(vgg19):
-    loss = PerceptualLoss(vgg19, None, {"relu1_2": 1.0}, {}, mirror_px=4)
+    loss = PerceptualLoss(vgg19, None, {"relu1_2": 1.0}, {}, padding="reflect")
     generator = JohnsonGenerator((4, 4, 4), 1)
     module = StyleTransferModule(generator, loss, torch.optim.Adam, constant, 0, Stylization())
     module._trainer = SimpleNamespace(world_size=1)

@@ -70,15 +70,17 @@ def used(monkeypatch):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_agrees_with_float64(shape, relu, threads, used):
-    x, weight, bias = example(*shape)
+@pytest.mark.parametrize("padding", [0, 1])
+def test_agrees_with_float64(shape, relu, threads, padding, used):
+    batch, cin, cout, *sides = shape
+    x, weight, bias = example(batch, cin, cout, *(side + 2 - 2 * padding for side in sides))
     exact_x = x.double().requires_grad_()
-    exact = F.conv2d(exact_x, weight.double(), bias.double(), padding=1)
+    exact = F.conv2d(exact_x, weight.double(), bias.double(), padding=padding)
     x.requires_grad_()
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        y = FrozenConv3x3(weight, bias)(x, relu)
+        y = FrozenConv3x3(weight, bias)(x, relu, padding)
         gradient = torch.linspace(-1, 1, y.numel()).view_as(y)
         y.backward(gradient)
     finally:

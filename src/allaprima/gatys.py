@@ -155,7 +155,7 @@ def synthesize_texture(
         for level in range(1, num_scales)
     ]
     sides = [size_px >> level for level in range(num_scales)]
-    loss.network.check_size(torch.empty(1, sides[-1], sides[-1]), loss.layers, "texture")
+    loss.check_size(torch.empty(1, sides[-1], sides[-1]), "texture")
 
     def stage(level: int) -> tuple[tuple[int, int], Loss]:
         def total(image: Tensor) -> Terms:

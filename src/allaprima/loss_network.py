@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
+from typing import Literal
 
 import safetensors.torch
 import torch
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from allaprima.errors import InputError
+from allaprima.fused import enlarge_and_pad
 from allaprima.torchvision_ops import import_torchvision
 from allaprima.winograd import FrozenConv3x3
 
@@ -36,6 +38,7 @@ POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "average": partial(F.avg_pool2d, kernel_size=2),
 }
 
+Padding = Literal["zeros", "reflect"]  # as torch's padding_mode
 Weights = dict[str, Tensor]  # "conv1_1.weight", "conv1_1.bias", …
 Statistics = tuple[Sequence[float], Sequence[float]]  # mean and standard deviation, RGB in [0,1]
 
@@ -96,19 +99,32 @@ class LossNetwork(nn.Module):
         for layer in layers:
             _one_of(f"layer of {self.architecture}", layer, self.layers)
 
-    def check_size(self, image: Tensor, layers: Sequence[str], what: str) -> None:
-        """Raise InputError unless (…, H, W) leaves a pixel in every layer: each pool halves."""
+    def check_size(
+        self, image: Tensor, layers: Sequence[str], what: str, padding: Padding = "zeros"
+    ) -> None:
+        """Raise InputError unless (…, H, W) leaves in every layer a pixel, two to reflect.
+
+        Each pool halves.
+        """
         depths = [self.layers.index(layer) + 1 for layer in layers]
         num_pools = sum(name.startswith("pool") for name in self.layers[: max(depths, default=0)])
         height, width = image.shape[-2:]
-        if min(height, width) < 2**num_pools:
+        least = 2**num_pools * (2 if padding == "reflect" else 1)
+        if min(height, width) < least:
             raise InputError(
                 f"{what} of {width} × {height} px is too small for {self.layers[max(depths) - 1]}: "
-                f"{2**num_pools} px each way are needed; take a larger one, or shallower layers"
+                f"{least} px each way are needed; take a larger one, or shallower layers"
             )
 
-    def forward(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Activations ``{layer: (B, C, H', W')}`` of RGB images (B, 3, H, W) in [0,1]."""
+    def forward(
+        self, images: Tensor, layers: Sequence[str], padding: Padding = "zeros"
+    ) -> dict[str, Tensor]:
+        """Activations ``{layer: (B, C, H', W')}`` of RGB images (B, 3, H, W) in [0,1].
+
+        Args:
+            padding: of every convolution's input. With zeros, as VGG was trained, there is an
+                edge around the picture; reflected, the picture goes on.
+        """
         missing = set(layers) - set(self.layers)
         assert not missing, f"not built: {sorted(missing)}; deepest layer is {self.layers[-1]}"
         deepest = max(map(self.layers.index, layers))
@@ -118,7 +134,9 @@ class LossNetwork(nn.Module):
         for layer in self.layers[: deepest + 1]:
             if layer.startswith("conv"):
                 rectified = layer not in layers  # in one go; a tapped one keeps its negative values
-                x = self.get_submodule(layer)(x, rectified)
+                if padding == "reflect":
+                    x = enlarge_and_pad(x, 1)
+                x = self.get_submodule(layer)(x, rectified, padding=int(padding == "zeros"))
             elif layer.startswith("relu"):
                 x = x if rectified else F.relu(x)
             else:

@@ -3,8 +3,9 @@
 Statistics and losses are float32, whatever the precision of the activations (float64 stays).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,7 @@ from allaprima.distances import (
 from allaprima.errors import InputError
 from allaprima.gram import at_least_float32, gram_matrix
 from allaprima.layer_weights import check_pairs, split_pair
-from allaprima.loss_network import LossNetwork
+from allaprima.loss_network import LossNetwork, Padding
 from allaprima.pixel_terms import PixelTerms, Unit, counts_in_styles
 from allaprima.variation import total_variation
 
@@ -80,11 +81,14 @@ class PerceptualLoss(nn.Module):
             looks at them. Else what lies along the border counts less than the rest: the network
             pads with zeros, and what that spoils is left out (``border`` of the Gram matrix,
             ``palette_border_px``). With as much, no more and no less than the picture counts.
+        padding: of the network's convolutions, for the painting too. "zeros", as VGG was trained:
+            there is an edge around the picture, and what lies along it is seen with it. "reflect":
+            the picture goes on, and all of it counts alike.
 
     Raises:
         InputError: an unknown layer, a negative weight, weights that are all zero, no style
             image for the style layers, or one too small for them, a blend of another length, a
-            border or a mirror that is no number of pixels.
+            border or a mirror that is no number of pixels, a padding of no such name.
     """
 
     def __init__(
@@ -110,6 +114,7 @@ class PerceptualLoss(nn.Module):
         content_unit: Unit = "one",
         grid_unit: Unit = "one",
         mirror_px: int = 0,
+        padding: Padding = "zeros",
     ):
         options = locals().copy()
         super().__init__()
@@ -126,7 +131,9 @@ class PerceptualLoss(nn.Module):
         }
         if type(mirror_px) is not int or mirror_px < 0:
             raise InputError(f"loss.mirror_px={mirror_px} must be a whole number from 0")
-        self.mirror_px = mirror_px
+        if padding not in get_args(Padding):
+            raise InputError(f"loss.padding={padding}: choose {' or '.join(get_args(Padding))}")
+        self.mirror_px, self.padding = mirror_px, padding
         weights = [content_weight, style_weight, *of_pixels.values(), *content_layers.values()]
         self.network = network
         self.content_layers = _times(content_weight, content_layers)
@@ -180,8 +187,8 @@ class PerceptualLoss(nn.Module):
         """What the content error of each layer is divided by."""
         units = dict.fromkeys(self.content_layers, 0.0)
         for style, share in zip(self.styles, self.blend, strict=True):
-            self.network.check_size(style, list(units), "style image")
-            activations = self.network(style[None].to(self.network.mean), list(units))
+            self.network.check_size(style, list(units), "style image", self.padding)
+            activations = self._activations(style[None].to(self.network.mean), units)
             for layer in units:
                 units[layer] += share * at_least_float32(activations[layer]).square().mean().item()
         self.content_units = {layer: max(unit, 1e-8) for layer, unit in units.items()}
@@ -194,8 +201,9 @@ class PerceptualLoss(nn.Module):
             images = style[None].to(self.network.mean)
             for scale in self.style_scales:
                 reduced = F.avg_pool2d(images, scale)
-                self.network.check_size(reduced[0], self._style_parts, "style image")
-                activations = self.network(reduced, self._style_parts)
+                parts = self._style_parts
+                self.network.check_size(reduced[0], parts, "style image", self.padding)
+                activations = self._activations(reduced, parts)
                 for name, gram in self._grams(activations, scale).items():
                     mean = self.target_grams.get(name, 0) + share * gram
                     self.target_grams[name] = nn.Parameter(mean, requires_grad=False)
@@ -209,20 +217,28 @@ class PerceptualLoss(nn.Module):
             grams[_at_scale(name, scale)] = gram
         return grams
 
+    def _activations(self, images: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+        return self.network(images, list(layers), self.padding)
+
+    def check_size(self, image: Tensor, what: str) -> None:
+        """Raise InputError unless (…, H, W) is large enough for every layer, at every scale."""
+        self.network.check_size(image, self.layers, what, self.padding)
+        scale = max(self.style_scales) if self.style_layers else 1
+        reduced = image[..., ::scale, ::scale]
+        self.network.check_size(reduced, self._style_parts, what, self.padding)
+
     def content_targets(self, content: Tensor) -> dict[str, Tensor]:
         """The photo's activations in the content layers, and no layer beyond; its tones, "tone".
 
         Raises:
             InputError: the photo is too small for the loss's layers.
         """
-        self.network.check_size(content, self.layers, "photo")
-        scale = max(self.style_scales) if self.style_layers else 1
-        self.network.check_size(content[..., ::scale, ::scale], self._style_parts, "photo")
+        self.check_size(content, "photo")
         content = mirror(content, self.mirror_px)
         if not self.content_layers:
             return self.pixels.targets(content)
         with torch.no_grad():
-            targets = self.network(content, list(self.content_layers))
+            targets = self._activations(content, self.content_layers)
         return targets | self.pixels.targets(content)
 
     def forward(self, stylized: Tensor, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -234,14 +250,14 @@ class PerceptualLoss(nn.Module):
         """
         stylized = mirror(stylized, self.mirror_px)
         layers = self.layers if 1 in self.style_scales else list(self.content_layers)
-        activations = self.network(stylized, layers) if layers else {}
+        activations = self._activations(stylized, layers) if layers else {}
         terms = {}
         for layer, weight in self.content_layers.items():
             error = self.content_error(activations[layer], targets[layer])
             terms[f"content/{layer}"] = weight * error.mean() / self.content_units[layer]
         for scale, share in self.style_scales.items() if self.style_layers else ():
             if scale > 1:
-                activations = self.network(F.avg_pool2d(stylized, scale), self._style_parts)
+                activations = self._activations(F.avg_pool2d(stylized, scale), self._style_parts)
             for layer, gram in self._grams(activations, scale).items():
                 error = self.style_error(gram, self.target_grams[layer])
                 weight = share * self.style_layers[layer.split("@")[0]]

@@ -28,7 +28,7 @@ def fast_conv_available(dtype: torch.dtype = torch.float32) -> bool:
 
 
 class FrozenConv3x3(nn.Module):
-    """3×3 convolution, stride 1, padding 1, of weights that never change, and a ReLU.
+    """3×3 convolution, stride 1, of weights that never change, and a ReLU.
 
     Source: Lavin & Gray 2016, F(4×4, 3×3). Float32 or bfloat16 on a CPU with channels in 16s;
     whatever else comes goes through ``F.conv2d``, as does everything if
@@ -55,21 +55,24 @@ class FrozenConv3x3(nn.Module):
         self.register_buffer("bias", bias.detach().contiguous(), persistent=False)
         self._kernels: dict[tuple[torch.dtype, bool], Tensor] = {}
 
-    def forward(self, x: Tensor, relu: bool) -> Tensor:
-        """(B, C_in, H, W) to (B, C_out, H, W), channels last; with ``relu``, its positive part.
+    def forward(self, x: Tensor, relu: bool, padding: int = 1) -> Tensor:
+        """(B, C_in, H, W) to (B, C_out, H', W'), channels last; with ``relu``, its positive part.
 
         Differentiable once, with respect to ``x``.
+
+        Args:
+            padding: rows and columns of zeros at each side, 0 or 1; without them, H' = H - 2.
         """
         autocast = torch.is_autocast_enabled(x.device.type)
         dtype = torch.get_autocast_dtype(x.device.type) if autocast else x.dtype
         if not self._is_fast_for(x, dtype):
-            y = F.conv2d(x, self.weight, self.bias, padding=1)
+            y = F.conv2d(x, self.weight, self.bias, padding=padding)
             return F.relu(y) if relu else y
         backward = None
         if torch.is_grad_enabled() and x.requires_grad:
             backward = self._kernel(dtype, backward=True)
         forward = self._kernel(dtype, backward=False)
-        return _Convolution.apply(x.to(dtype), forward, backward, self.bias, relu)
+        return _Convolution.apply(x.to(dtype), forward, backward, self.bias, relu, padding)
 
     def _kernel(self, dtype: torch.dtype, backward: bool) -> Tensor:
         if (dtype, backward) not in self._kernels:
@@ -106,16 +109,21 @@ def is_fast_for(x: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kernel: Tensor, backward: Tensor, bias: Tensor, relu: bool):
-        y = _convolve(x, kernel, bias=bias, relu=relu)
+    def forward(
+        ctx: Any, x: Tensor, kernel: Tensor, backward: Tensor, bias: Tensor, relu: bool,
+        padding: int,
+    ):  # fmt: skip
+        y = _convolve(x, kernel, bias=bias, relu=relu, padding=padding)
         ctx.save_for_backward(backward, y if relu else None)
+        ctx.padding = padding
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         kernel, y = ctx.saved_tensors
-        return _convolve(gradients[0], kernel, gate=y), None, None, None, None
+        dx = _convolve(gradients[0], kernel, gate=y, padding=2 - ctx.padding)
+        return dx, None, None, None, None, None
 
 
 class _TrainedConvolution(torch.autograd.Function):

@@ -126,4 +126,4 @@ def check_size(job: Job, size_px: int) -> None:
             f"{least}; take a larger size"
         )
     if job.loss is not None:
-        job.loss.network.check_size(given[0], job.loss.layers, "photo")
+        job.loss.check_size(given[0], "photo")
