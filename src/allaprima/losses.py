@@ -133,7 +133,8 @@ class PerceptualLoss(nn.Module):
             raise InputError(f"loss.mirror_px={mirror_px} must be a whole number from 0")
         if padding not in get_args(Padding):
             raise InputError(f"loss.padding={padding}: choose {' or '.join(get_args(Padding))}")
-        self.mirror_px, self.padding = mirror_px, padding
+        self.mirror_px = mirror_px
+        self.padding: Padding = padding
         weights = [content_weight, style_weight, *of_pixels.values(), *content_layers.values()]
         self.network = network
         self.content_layers = _times(content_weight, content_layers)
