@@ -144,10 +144,10 @@ def test_reflection_is_torchs_padding_mode(vgg19, size):
             module.load_state_dict(state, assign=True)
             module.padding_mode = "reflect"
             module._reversed_padding_repeated_twice = [1] * 4
-    generator = torch.Generator().manual_seed(0)
-    mine, theirs = (torch.rand(2, 3, *size, generator=generator.manual_seed(0)) for _ in "ab")
-    activations = vgg19(mine.requires_grad_(), layers, "reflect")
-    expected = activations_by_name(features, (theirs.requires_grad_() - vgg19.mean) / vgg19.std)
+    photos = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    mine, theirs = photos.requires_grad_(), photos.detach().clone().requires_grad_()
+    activations = vgg19(mine, layers, "reflect")
+    expected = activations_by_name(features, (theirs - vgg19.mean) / vgg19.std)
     for layer in layers:
         assert_close(activations[layer], expected[layer])
     gradients = (
