@@ -89,17 +89,15 @@ def step_gmac(
     content_layer: str,
     style_layers: Iterable[str],
     size_px: int,
-    mirror_px: int = 0,
 ) -> float:
     """Of one photo's share of a training step.
 
     The generator forward and twice back (of its first convolution the weights alone), the loss
     network forward and back (its weights are frozen), the photo as far as its content layer. The
-    generator sees its margin, the loss network its mirror.
+    generator sees its margin, the loss network does not.
     """
-    style_layers = list(style_layers)
-    convolutions = generator_gmac(arguments, size_px, size_px)
-    size = (size_px + 2 * mirror_px,) * 2
+    style_layers, size = list(style_layers), (size_px, size_px)
+    convolutions = generator_gmac(arguments, *size)
     generator = 3 * sum(convolutions) - convolutions[0]
     deepest = max([content_layer, *style_layers])  # relu4_3 after relu3_3 also as words
     network = 2 * vgg_gmac(architecture, deepest, *size)

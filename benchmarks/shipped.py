@@ -38,7 +38,7 @@ MORE = {
     "wave": ("style.size_px=768", STEADY, "loss.palette_weight=30"),
     "figure_5": (*USUAL, EYES),
     "udnie": (*USUAL, EYES),
-    "the_scream": (*USUAL, EYES, "loss.style_weight=5"),
+    "the_scream": (*USUAL, EYES),
 }
 POLISH = ("experiment=polish", "budget=30m")
 PAINTINGS = {

@@ -145,8 +145,7 @@ def needed_gmac(name: str) -> float:
     module = build(DEFAULT, "module")
     loss, arguments = module.loss, module.generator.arguments
     content = max(loss.content_layers)
-    network, mirror_px = loss.network.architecture, loss.mirror_px
-    return step_gmac(arguments, network, content, loss.style_layers, CROP_PX, mirror_px)
+    return step_gmac(arguments, loss.network.architecture, content, loss.style_layers, CROP_PX)
 
 
 def profile(name: str, most: int = 12) -> list[dict[str, Any]]:

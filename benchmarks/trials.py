@@ -42,7 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--style-px", type=int, default=512)
     parser.add_argument("--style-blur-px", default="null")
-    parser.add_argument("--mirror-px", type=int, default=0, help="as loss.mirror_px has it")
     parser.add_argument("--size-px", type=int, default=256)
     parser.add_argument("--num-photos", type=int, default=16)
     parser.add_argument("--grain", type=float, default=0.0, help="as stylize.py has it")
@@ -50,9 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     style = {"image": options.painting, "size_px": options.style_px}
     style["blur_px"] = options.style_blur_px
     of_style = (f"style.{name}={value}" for name, value in style.items())
-    of_loss = {f"{term}_weight": 1 for term in BESIDE} | {"mirror_px": options.mirror_px}
-    of_loss["palette_border_px"] = 16  # where the yardstick's Gram matrices do not look
-    more = (f"+loss.{name}={value}" for name, value in of_loss.items())
+    more = (f"+loss.{term}_weight=1" for term in BESIDE)
     cfg = compose_recipe("loss=yardstick", *of_style, *more)
     loss: PerceptualLoss = instantiate(cfg.loss, _convert_="all").eval()
     paths = list_coco(options.photos, "val2017")[: options.num_photos]

@@ -1,6 +1,5 @@
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
 from torch.autograd import gradcheck
@@ -15,14 +14,12 @@ from allaprima.losses import (
     gram_matrix,
     half_squared_error,
     mean_squared_error,
-    mirror,
     relative_error,
     squared_error,
     total_variation,
 )
 from allaprima.palette import palette, palette_error, palette_power
 from allaprima.tone import tone_error, tones
-from allaprima.variation import fine_power, grid_variation
 
 CHANNELS_LAST = torch.channels_last
 LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, CHANNELS_LAST])
@@ -546,43 +543,6 @@ def test_for_style_is_the_loss_made_anew(relative):
         torch.testing.assert_close(value, terms_of(relative, stylized, photo)[name])
 
 
-def test_a_grid_is_measured_by_its_power_wherever_it_starts():
-    """A wave of amplitude a has the power a²/2; strokes keep no step with the grid."""
-    y, x = torch.meshgrid(torch.arange(99.0), torch.arange(102.0), indexing="ij")
-    strokes = 0.5 + 0.3 * torch.sin(x / 3.3 + y / 9) * torch.cos(y / 5 - x / 14)
-    assert grid_variation(strokes.expand(1, 3, 99, 102)) < 2e-6
-    slope = (x / 204 + y / 198).expand(1, 3, -1, -1)
-    assert grid_variation(slope) < 1e-12
-    assert fine_power(slope) < 1e-4
-    for down, right in ((1, 0), (0, 1), (1, 1), (1, 2), (2, 1)):
-        for start in (0, 1, 2):
-            wave = 0.1 * torch.sin(2 * torch.pi * (down * y + right * x + start + 0.5) / 4)
-            images = torch.stack([(0.5 + wave).expand(3, -1, -1), torch.full((3, 99, 102), 0.5)])
-            power = 0.005 if 2 not in (down, right) else float(wave.square().mean())
-            expected = torch.tensor([power, 0.0])
-            for found in (grid_variation(images), fine_power(images)):
-                torch.testing.assert_close(found, expected, atol=2e-5, rtol=0.02)
-
-
-@pytest.mark.parametrize("unit", ["one", "style"])
-def test_the_grid_is_a_term_of_the_loss(vgg19, style, unit):
-    stylized = picture(seed=3).requires_grad_()
-    loss = PerceptualLoss(vgg19, style, {}, STYLE, grid_weight=7.0, grid_unit=unit)
-    divisor = fine_power(style[None]) if unit == "style" else 1
-    for each in (loss, loss.for_style(style)):
-        terms = each(stylized, {})
-        torch.testing.assert_close(terms["grid"], (7 * grid_variation(stylized) / divisor).mean())
-    terms["grid"].backward()
-    assert stylized.grad.abs().max() > 0
-
-
-def test_the_grid_alone(vgg19):
-    alone = PerceptualLoss(vgg19, None, {}, {}, grid_weight=1.0)
-    assert list(alone(picture(size=8), {})) == ["grid"]
-    with pytest.raises(InputError, match=r"loss\.grid_unit=style with 0 style images"):
-        PerceptualLoss(vgg19, None, {}, {}, grid_weight=1.0, grid_unit="style")
-
-
 def test_the_palette_is_a_term_of_the_loss(vgg19, style):
     stylized = picture(seed=3).requires_grad_()
     target = palette(style[None])
@@ -603,65 +563,6 @@ def test_the_palette_of_several_paintings_is_between_theirs(vgg19, style):
     between = palette(style[None]) / 4 + palette(other[None]) * 3 / 4
     torch.testing.assert_close(loss.pixels.target_palette, between)
     assert not any("palette" in name for name in loss.state_dict())
-
-
-def test_the_border_has_no_palette(vgg19, style):
-    loss = PerceptualLoss(vgg19, style, {}, {}, palette_weight=1.0, palette_border_px=8)
-    stylized, framed = picture(seed=3), torch.zeros_like(picture(seed=3))
-    framed[..., 8:-8, 8:-8] = stylized[..., 8:-8, 8:-8]
-    for each in (loss, loss.for_style(style)):
-        assert torch.equal(each(framed, {})["palette"], each(stylized, {})["palette"])
-    framed[..., 8, 8] = 0
-    assert not torch.equal(loss(framed, {})["palette"], loss(stylized, {})["palette"])
-
-
-@pytest.mark.parametrize("border", [-1, 0.5, True])
-def test_a_border_that_is_no_number_of_pixels_is_refused(vgg19, style, border):
-    with pytest.raises(InputError, match=f"palette_border_px={border} must be"):
-        PerceptualLoss(vgg19, style, {}, {}, palette_weight=1.0, palette_border_px=border)
-
-
-def reflected(images: torch.Tensor, px: int) -> torch.Tensor:
-    return torch.from_numpy(np.pad(images.numpy(), [(0, 0)] * 2 + [(px, px)] * 2, "reflect"))
-
-
-@pytest.mark.parametrize(("px", "reached"), [(0, 0), (2, 2), (16, 5)])
-def test_a_mirrored_picture_goes_on_beyond_each_side(px, reached):
-    images = picture(12)[..., :6, :9]
-    assert torch.equal(mirror(images, px), reflected(images, reached))
-
-
-def test_all_terms_look_at_the_mirrored_pictures(vgg19, style):
-    options = {
-        "network": vgg19,
-        "style": style,
-        "content_layers": CONTENT,
-        "style_layers": STYLE,
-        "total_variation_weight": 1.0,
-        "grid_weight": 1.0,
-        "palette_weight": 1.0,
-        "tone_weight": 1.0,
-        "style_scales": {1: 0.5, 2: 0.5},
-    }
-    stylized, photo = picture(seed=2), picture(seed=3)
-    expected = terms_of(PerceptualLoss(**options), reflected(stylized, 5), reflected(photo, 5))
-    mirrored = PerceptualLoss(**options, mirror_px=5)
-    for loss in (mirrored, mirrored.for_style(style)):
-        torch.testing.assert_close(terms_of(loss, stylized, photo), expected)
-
-
-def test_a_mirror_of_the_palettes_border_gives_the_whole_pictures_palette(vgg19, style):
-    whole = PerceptualLoss(vgg19, style, {}, {}, palette_weight=1.0)
-    of_border = {"palette_border_px": 8, "mirror_px": 8}
-    inside = PerceptualLoss(vgg19, style, {}, {}, palette_weight=1.0, **of_border)
-    stylized = picture(seed=3)
-    torch.testing.assert_close(inside(stylized, {}), whole(stylized, {}))
-
-
-@pytest.mark.parametrize("px", [-1, 1.5, None, True])
-def test_a_mirror_that_is_no_number_of_pixels(vgg19, style, px):
-    with pytest.raises(InputError, match=rf"loss.mirror_px={px} must be"):
-        PerceptualLoss(vgg19, style, CONTENT, STYLE, mirror_px=px)
 
 
 class AlwaysPadding:

@@ -64,13 +64,6 @@ def test_pictures_of_any_sizes_share_a_palette():
     assert palette(small[..., :4, :4]).shape == (1, NUM_QUANTILES, 32)
 
 
-def test_a_border_is_left_out_but_for_the_last_cell_in_the_middle():
-    images = random_cells(9, 6, 5)
-    for border, inside in ((4, images[..., 4:-4, 4:-4]), (100, images[..., 10:-10, 8:-8])):
-        assert torch.equal(palette(images, border), palette(inside))
-    assert torch.equal(palette(images[..., :4, :4], 16), palette(images[..., :4, :4]))
-
-
 def test_the_power_is_the_variance_of_the_colours():
     images = torch.cat([random_cells(5), flat(0.2, 0.4, 0.6, size=128)])
     cells = images[..., ::4, ::4].flatten(2)

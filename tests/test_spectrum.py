@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from allaprima.errors import InputError
-from allaprima.losses import PerceptualLoss, mirror
+from allaprima.losses import PerceptualLoss
 from allaprima.spectrum import INVISIBLE, pattern_error, spectral_peaks
 
 NOTHING = torch.zeros(1, 3, 64, 64)
@@ -83,12 +83,12 @@ def test_what_cannot_be_seen_is_no_pattern():
 @pytest.fixture
 def loss(vgg19):
     painting = noise()[0]
-    return PerceptualLoss(vgg19, painting, {}, {}, pattern_weight=7.0, mirror_px=4)
+    return PerceptualLoss(vgg19, painting, {}, {}, pattern_weight=7.0)
 
 
 def test_the_pattern_is_a_term_of_the_loss(loss):
     painting, stylized = noise()[0], (noise(size=128) + waves(3, -21, size=128)).requires_grad_()
-    expected = 7 * error(mirror(stylized, 4), spectral_peaks(painting[None]))
+    expected = 7 * error(stylized, spectral_peaks(painting[None]))
     for each in (loss, loss.for_style(painting)):
         targets = each.content_targets(stylized.detach())
         assert targets == {}
@@ -113,4 +113,4 @@ def test_a_pattern_of_no_painting_or_of_pictures_too_small(vgg19, loss):
     with pytest.raises(InputError, match="style image has 63 × 64 px"):
         PerceptualLoss(vgg19, noise()[0, :, :64, :63], {}, {}, pattern_weight=2.0)
     with pytest.raises(InputError, match="photo has 63 × 63 px"):
-        loss.content_targets(noise(size=55))
+        loss.content_targets(noise(size=63))

@@ -1,7 +1,6 @@
 """Gram matrix of activations, and correlations of two layers."""
 
 import ctypes
-from collections.abc import Sequence
 from math import sqrt
 from typing import Any
 
@@ -22,7 +21,6 @@ def gram_matrix(
     divide_by: str = "chw",
     shift: float = 0.0,
     other: Tensor | None = None,
-    border: int = 0,
 ) -> Tensor:
     """Correlations between channels, summed over positions: (B, C, H, W) -> (B, C, C), float32.
 
@@ -35,22 +33,12 @@ def gram_matrix(
         other: activations (B, D, H', W') of a shallower layer, at least as large: the result is
             (B, C, D), C the channels of ``features`` enlarged to H'×W' by nearest neighbour.
             H and W are then H' and W', and C in ``"chw"`` is √(C·D).
-        border: rows and columns to leave out at each side of ``features``, and what lies under
-            them in ``other``, but for the last in the middle: of our own. A loss network pads
-            with zeros, and there its activations are of an edge that no picture has.
 
     Raises:
-        InputError: another ``divide_by``, or a border that is no number of rows.
+        InputError: another ``divide_by``.
     """
-    if type(border) is not int or border < 0:
-        raise InputError(f"gram border={border} must be a whole number of rows, from 0")
-    cut = [min(border, (side - 1) // 2) for side in features.shape[2:]]
-    if other is not None:
-        features, other = _inside(features, other, cut)
-        cut = [0, 0]
     against = features if other is None else other
-    height, width = (side - 2 * c for side, c in zip(against.shape[2:], cut, strict=True))
-    positions = height * width
+    positions = against.shape[2] * against.shape[3]
     channels = sqrt(features.shape[1] * against.shape[1])
     divisors = {"one": 1, "hw": positions, "chw": channels * positions}
     if divide_by not in divisors:
@@ -60,33 +48,8 @@ def gram_matrix(
         features = at_least_float32(features) + shift
         other = None if other is None else at_least_float32(other) + shift
     if other is None:
-        return _Gram.apply(features, scale, cut)
+        return _Gram.apply(features, scale)
     return scale * _correlate(features, other)
-
-
-def _inside(features: Tensor, other: Tensor, cut: list[int]) -> tuple[Tensor, Tensor]:
-    """Both without their border, whose width is in rows and columns of the first."""
-    scales = (o // f for o, f in zip(other.shape[2:], features.shape[2:], strict=True))
-    wide = (c * scale for c, scale in zip(cut, scales, strict=True))
-    return crop(features, *cut), crop(other, *wide)
-
-
-def crop(features: Tensor, rows: int, columns: int) -> Tensor:
-    """Without so many rows and columns at each side: a view of (…, H, W)."""
-    height, width = features.shape[2:]
-    return features[..., rows : height - rows, columns : width - columns]
-
-
-def _border(features: Tensor, rows: int, columns: int) -> list[Tensor]:
-    """Views of what :func:`crop` leaves out: above, below, left, right."""
-    height, width = features.shape[2:]
-    between = features[..., rows : height - rows, :]
-    return [
-        features[..., :rows, :],
-        features[..., height - rows :, :],
-        between[..., :columns],
-        between[..., width - columns :],
-    ]
 
 
 def _correlate(deep: Tensor, shallow: Tensor) -> Tensor:
@@ -105,26 +68,22 @@ def _correlate(deep: Tensor, shallow: Tensor) -> Tensor:
 
 
 class _Gram(torch.autograd.Function):
-    """scale · FᵀF, of F without its border. Its gradient as one product, not autograd's two.
+    """scale · FᵀF. Its gradient as one product, not autograd's two.
 
     Bfloat16 activations on a CPU are multiplied as they are, by native/gram.c where it can be
-    compiled; others as float32. Sums are float32 (float64 stays). The border's products are
-    subtracted from all, which copies the border alone.
+    compiled; others as float32. Sums are float32 (float64 stays).
     """
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, scale: float, cut: Sequence[int]) -> Tensor:
+    def forward(ctx: Any, features: Tensor, scale: float) -> Tensor:
         ctx.save_for_backward(features)
-        ctx.scale, ctx.cut = scale, cut
+        ctx.scale = scale
         with torch.autocast(features.device.type, enabled=False):
             if _is_native(features):
                 gram = _native_gram(features)
             else:
                 f = _positions_by_channels(features)
                 gram = f.mT @ f
-            if any(cut):
-                b = torch.cat([_positions_by_channels(b) for b in _border(features, *cut)], 1)
-                gram = gram.baddbmm_(b.mT, b, alpha=-1)
             return gram.mul_(scale)
 
     @staticmethod
@@ -139,9 +98,7 @@ class _Gram(torch.autograd.Function):
                 product = torch.bmm(_positions_by_channels(features), grad)
             batch, channels, height, width = features.shape
             product = product.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
-        for strip in _border(product, *ctx.cut):
-            strip.zero_()
-        return product.to(features.dtype), None, None
+        return product.to(features.dtype), None
 
 
 def _is_native(features: Tensor) -> bool:

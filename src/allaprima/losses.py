@@ -5,7 +5,7 @@ Statistics and losses are float32, whatever the precision of the activations (fl
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from allaprima.errors import InputError
 from allaprima.gram import at_least_float32, gram_matrix
 from allaprima.layer_weights import check_pairs, split_pair
 from allaprima.loss_network import LossNetwork, Padding
-from allaprima.pixel_terms import PixelTerms, Unit, counts_in_styles
+from allaprima.pixel_terms import PixelTerms
 from allaprima.variation import total_variation
 
 __all__ = [
@@ -31,13 +31,13 @@ __all__ = [
     "gram_matrix",
     "half_squared_error",
     "mean_squared_error",
-    "mirror",
     "relative_error",
     "squared_error",
     "total_variation",
 ]
 
 _OF_ONE_LOSS = {"self", "__class__", "style", "blend"}  # arguments that for_style() does not keep
+Unit = Literal["one", "style"]
 Error = Callable[[Tensor, Tensor], Tensor]  # (value, target), one batch each -> (B,)
 
 
@@ -58,12 +58,9 @@ class PerceptualLoss(nn.Module):
             the deeper first. Style weights may be negative beside positive ones
             (:func:`allaprima.layer_weights.difference_chain`).
         content_weight, style_weight, total_variation_weight: of the three parts.
-        grid_weight: of :func:`allaprima.variation.grid_variation`, of our own.
         pattern_weight: of :func:`allaprima.spectrum.pattern_error`, of our own.
         palette_weight: of :func:`allaprima.palette.palette_error`, as a share of the variance of
             the style image's colours.
-        palette_border_px: of the picture, left out of it. Where the deep style layers do not look
-            (``border`` of the Gram matrix), rare colours are cheap, and make a frame.
         tone_weight: of :func:`allaprima.tone.tone_error`, of our own.
         gram: (B, C, H, W) -> (B, C, C), and with ``other`` for pairs of layers.
         content_error, style_error: (value, target) -> (B,).
@@ -75,12 +72,6 @@ class PerceptualLoss(nn.Module):
         content_unit: "one", or "style": a layer's content error counts in mean squares of the
             style image's activations there, so that one weight means the same for every painting
             and no photo counts for more than another.
-        grid_unit: "one", or "style": a grid counts as a share of the style image's fine power,
-            since beside little fine detail a small one shows.
-        mirror_px: photo and stylised photo are reflected so far beyond each side before anything
-            looks at them. Else what lies along the border counts less than the rest: the network
-            pads with zeros, and what that spoils is left out (``border`` of the Gram matrix,
-            ``palette_border_px``). With as much, no more and no less than the picture counts.
         padding: of the network's convolutions, for the painting too. "zeros", as VGG was trained:
             there is an edge around the picture, and what lies along it is seen with it. "reflect":
             the picture goes on, and all of it counts alike.
@@ -88,7 +79,7 @@ class PerceptualLoss(nn.Module):
     Raises:
         InputError: an unknown layer, a negative weight, weights that are all zero, no style
             image for the style layers, or one too small for them, a blend of another length, a
-            border or a mirror that is no number of pixels, a padding of no such name.
+            padding of no such name.
     """
 
     def __init__(
@@ -100,10 +91,8 @@ class PerceptualLoss(nn.Module):
         content_weight: float = 1.0,
         style_weight: float = 1.0,
         total_variation_weight: float = 0.0,
-        grid_weight: float = 0.0,
         pattern_weight: float = 0.0,
         palette_weight: float = 0.0,
-        palette_border_px: int = 0,
         tone_weight: float = 0.0,
         gram: Callable[..., Tensor] = gram_matrix,
         content_error: Error = mean_squared_error,
@@ -112,8 +101,6 @@ class PerceptualLoss(nn.Module):
         blend: Sequence[float] | None = None,
         style_scales: Mapping[int, float] | None = None,
         content_unit: Unit = "one",
-        grid_unit: Unit = "one",
-        mirror_px: int = 0,
         padding: Padding = "zeros",
     ):
         options = locals().copy()
@@ -124,16 +111,12 @@ class PerceptualLoss(nn.Module):
         check_pairs(style_layers, network.layers)
         of_pixels = {
             "total_variation": total_variation_weight,
-            "grid": grid_weight,
             "pattern": pattern_weight,
             "palette": palette_weight,
             "tone": tone_weight,
         }
-        if type(mirror_px) is not int or mirror_px < 0:
-            raise InputError(f"loss.mirror_px={mirror_px} must be a whole number from 0")
         if padding not in get_args(Padding):
             raise InputError(f"loss.padding={padding}: choose {' or '.join(get_args(Padding))}")
-        self.mirror_px = mirror_px
         self.padding: Padding = padding
         weights = [content_weight, style_weight, *of_pixels.values(), *content_layers.values()]
         self.network = network
@@ -159,13 +142,11 @@ class PerceptualLoss(nn.Module):
         self.target_grams = nn.ParameterDict()  # moves with the module; never trained
         self.blend = _normalized(blend, len(self.styles))
         self.content_units = dict.fromkeys(self.content_layers, 1.0)
-        if counts_in_styles("content_unit", content_unit, len(self.styles)):
+        if _counts_in_styles(content_unit, len(self.styles)):
             self._measure_content_units()
         if self.style_layers:
             self._keep_targets()
-        self.pixels = PixelTerms(
-            of_pixels, self.styles, self.blend, variation, palette_border_px, grid_unit
-        ).to(network.mean)
+        self.pixels = PixelTerms(of_pixels, self.styles, self.blend, variation).to(network.mean)
 
     @property
     def style(self) -> Tensor | None:
@@ -235,7 +216,6 @@ class PerceptualLoss(nn.Module):
             InputError: the photo is too small for the loss's layers.
         """
         self.check_size(content, "photo")
-        content = mirror(content, self.mirror_px)
         if not self.content_layers:
             return self.pixels.targets(content)
         with torch.no_grad():
@@ -249,7 +229,6 @@ class PerceptualLoss(nn.Module):
             stylized: RGB (B, 3, H, W) in [0,1].
             targets: what :meth:`content_targets` gave for the photos.
         """
-        stylized = mirror(stylized, self.mirror_px)
         layers = self.layers if 1 in self.style_scales else list(self.content_layers)
         activations = self._activations(stylized, layers) if layers else {}
         terms = {}
@@ -266,10 +245,15 @@ class PerceptualLoss(nn.Module):
         return terms | self.pixels(stylized, targets)
 
 
-def mirror(images: Tensor, px: int) -> Tensor:
-    """(B, 3, H, W), reflected so far beyond each side, or as far as they reach."""
-    px = min(px, *(side - 1 for side in images.shape[-2:]))
-    return F.pad(images, [px] * 4, mode="reflect") if px else images
+def _counts_in_styles(unit: Unit, num_styles: int) -> bool:
+    if unit == "one":
+        return False
+    if unit != "style" or not num_styles:
+        raise InputError(
+            f"loss.content_unit={unit} with {num_styles} style images; choose one, or style "
+            "where there is a style image"
+        )
+    return True
 
 
 def _at_scale(layer: str, scale: int) -> str:

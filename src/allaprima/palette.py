@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from allaprima.gram import at_least_float32, crop
+from allaprima.gram import at_least_float32
 
 CELL_PX = 4
 NUM_DIRECTIONS = 32
 NUM_QUANTILES = 1024
 
 
-def palette(images: Tensor, border_px: int = 0) -> Tensor:
+def palette(images: Tensor) -> Tensor:
     """Quantiles of the colours along directions of RGB: (B, 3, H, W) -> (B, 1024, 32).
 
     The mean of several pictures' quantiles is the palette between theirs (Rabin 2011, of one
@@ -22,11 +22,8 @@ def palette(images: Tensor, border_px: int = 0) -> Tensor:
 
     Args:
         images: RGB in [0,1], at least 4 px a side.
-        border_px: left out at each side, but for the last cell in the middle.
     """
-    rows, columns = (min(border_px, (side - CELL_PX) // 2) for side in images.shape[2:])
-    inside = crop(images, rows, columns)
-    colors = F.avg_pool2d(at_least_float32(inside), CELL_PX).flatten(2)
+    colors = F.avg_pool2d(at_least_float32(images), CELL_PX).flatten(2)
     # Not a matrix product, which autocast would round.
     along = (colors[:, :, None] * _directions().to(colors)[:, :, None]).sum(1)
     ordered = along.sort(-1).values

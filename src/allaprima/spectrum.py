@@ -2,7 +2,6 @@
 
 A generator that shrinks and enlarges four times paints what is finer than 4 px by harmonics of its
 own: a weave, a hatch, rows of dots that the painting has not.
-:func:`allaprima.variation.grid_variation` finds those in step with its grid; here is any frequency.
 """
 
 import torch
