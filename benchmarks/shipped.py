@@ -26,16 +26,16 @@ from benchmarks.gallery import contact_sheet
 
 CHECKPOINTS = Path("checkpoints")
 FIRST = "starry_night"  # the others begin with its weights
-USUAL = ("style.size_px=512",)
-EYES = "+loss.content_layers.relu2_2=0.3"  # or facets and stripes swallow eyes and mouths
+# Content of a finer layer, or facets and stripes swallow eyes and mouths.
+EYES = ("style.size_px=512", "+loss.content_layers.relu2_2=0.3")
 MORE = {
     FIRST: ("style.size_px=640", "style.blur_px=0.7"),  # a grainy reproduction
     "composition_vii": ("style.size_px=768",),  # broad planes rather than stripes
     # Or its spray covers everything in dots, and deep blue skies are mint green.
     "wave": ("style.size_px=768", "loss.palette_weight=30"),
-    "figure_5": (*USUAL, EYES),
-    "udnie": (*USUAL, EYES),
-    "the_scream": (*USUAL, EYES),
+    "figure_5": EYES,
+    "udnie": EYES,
+    "the_scream": EYES,
 }
 POLISH = ("experiment=polish", "budget=30m")
 PAINTINGS = {
