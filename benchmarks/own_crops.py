@@ -2,32 +2,32 @@
 
     python -m benchmarks.own_crops --paintings FOLDER --photos COCO
 
-Random squares of each painting, as large as the pictures that were evaluated, are judged by the
-loss that its shipped generator was trained with; so is one pass on validation photos. Of the error
-of either, the part is told that the mean of their Gram matrices has not: what differs from one to
-the next, though each should have the whole painting's. The last column is how many evaluations one
-pass would be worth that had no other style error, and the content error of the optimiser after
-a hundred, by the evaluations in outputs/shipped.
+Random squares of each painting, as large as the pictures that were evaluated, are judged by
+loss=yardstick; so is one pass on validation photos. Of the error of either, the part is told that
+the mean of their Gram matrices has not: what differs from one to the next, though each should have
+the whole painting's. The last column is how many evaluations one pass would be worth that had no
+other style error, and the content error of the optimiser after a hundred, by the evaluations in
+outputs/shipped, which are by the same loss.
 """
 
 import argparse
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
+from hydra.utils import instantiate
 from torch import Tensor, nn
 
-from allaprima.entrypoints.evaluation_job import make_loss
 from allaprima.evaluate import equivalent_evaluations, quantile
 from allaprima.evaluation_report import table
 from allaprima.losses import PerceptualLoss
 from allaprima.photos import list_coco, read_square
-from allaprima.recipes import read_recipe
 from allaprima.weights import list_generators, load_generator
-from benchmarks.shipped import PAINTINGS, WORK, part_of
+from benchmarks.recipes import compose_recipe
+from benchmarks.shipped import GATYS, MORE, PAINTINGS, WORK, part_of
 
 SIZES_PX = (256, 512)  # of the evaluations
 NUM_IMAGES = 16  # of the painting's squares, and of photos
@@ -43,10 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     rows = []
     for name, file in list_generators().items():
-        generator, metadata = load_generator(file)
-        painting = {"style": {"image": str(options.paintings / PAINTINGS[name])}}
-        cfg = OmegaConf.create({"loss_network": None, "loss": None, **painting})
-        loss, _ = make_loss(cfg, read_recipe(metadata), metadata, torch.device("cpu"))
+        generator, _ = load_generator(file)
+        image = f"style.image={options.paintings / PAINTINGS[name]}"
+        scale = (option for option in MORE[name] if option.startswith("style."))
+        cfg = compose_recipe(GATYS, image, *scale)
+        loss: PerceptualLoss = instantiate(cfg.loss, _convert_="all").eval()
         assert loss.style is not None
         for size_px in SIZES_PX:
             squares = crops(loss.style, size_px, np.random.default_rng(0))
@@ -73,12 +74,12 @@ def errors(loss: PerceptualLoss, images: Iterable[Tensor]) -> tuple[float, float
 
 def style_grams(loss: PerceptualLoss, image: Tensor) -> dict[str, Tensor]:
     """The Gram matrix of every style layer, of (1, 3, H, W)."""
-    activations = loss.network(image, list(loss.style_layers))
+    activations = loss.activations(image, loss.style_layers)
     return {layer: loss.gram(activation) for layer, activation in activations.items()}
 
 
 def worth_by_scatter(evaluation: Path, scatter: float) -> str:
-    """The median over its photos; a dash where the optimiser made no hundred evaluations."""
+    """The median over its photos; a dash where the optimiser was not let go so far."""
     worth = []
     for file in evaluation.glob("photos/*.json"):
         run = json.loads(file.read_bytes())["optimizer"]["noise"]
@@ -86,7 +87,8 @@ def worth_by_scatter(evaluation: Path, scatter: float) -> str:
             return "–"
         goal = part_of(run["at"]["100"], "content") + scatter
         worth.append(equivalent_evaluations(run["losses"], goal))
-    return f"{quantile(worth, 0.5):g}" if worth else "–"
+    median = quantile(worth, 0.5) if worth else math.inf
+    return "–" if math.isinf(median) else f"{median:g}"
 
 
 @torch.no_grad()

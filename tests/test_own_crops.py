@@ -12,11 +12,11 @@ from benchmarks.own_crops import crops, errors, worth_by_scatter
 LAYERS = {"relu1_2": 0.5, "relu2_1": 2.0}
 
 
-@pytest.fixture
-def loss(vgg19):
+@pytest.fixture(params=["zeros", "reflect"])
+def loss(vgg19, request):
     halves = torch.zeros(3, 32, 64)
     halves[:, :, 32:] = 1
-    return PerceptualLoss(vgg19, halves, {}, LAYERS)
+    return PerceptualLoss(vgg19, halves, {}, LAYERS, padding=request.param)
 
 
 def test_crops_are_of_the_size_and_within_the_image():
@@ -40,13 +40,13 @@ def test_images_that_are_alike_have_an_error_and_no_scatter(loss):
 
 def test_scatter_is_what_the_mean_has_not(loss, vgg19):
     images = [loss.style[None, :, :, left : left + 32] for left in (0, 16, 32)]
-    activations = vgg19(torch.cat(images), list(LAYERS))
+    activations = vgg19(torch.cat(images), list(LAYERS), loss.padding)
     of_mean = sum(
         weight * (gram_matrix(activations[layer]).mean(0) - loss.target_grams[layer]).square().sum()
         for layer, weight in LAYERS.items()
     )
     error, scatter = errors(loss, images)
-    assert error - 2 / 3 * scatter == pytest.approx(of_mean.item(), rel=1e-4)
+    assert error - 2 / 3 * scatter == pytest.approx(float(of_mean), rel=1e-4)
     assert scatter > 0
 
 
@@ -58,4 +58,5 @@ def test_worth_by_scatter_is_the_median_of_where_the_optimiser_is_no_worse(tmp_p
         file = tmp_path / "photos" / f"{content}.json"
         file.write_text(json.dumps({"optimizer": {"noise": run}}))
     assert worth_by_scatter(tmp_path, 0.1) == "4"
+    assert worth_by_scatter(tmp_path, -0.4) == "–"  # beyond the last evaluation
     assert worth_by_scatter(tmp_path / "photos", 0.1) == "–"

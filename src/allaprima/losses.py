@@ -170,7 +170,7 @@ class PerceptualLoss(nn.Module):
         units = dict.fromkeys(self.content_layers, 0.0)
         for style, share in zip(self.styles, self.blend, strict=True):
             self.network.check_size(style, list(units), "style image", self.padding)
-            activations = self._activations(style[None].to(self.network.mean), units)
+            activations = self.activations(style[None].to(self.network.mean), units)
             for layer in units:
                 units[layer] += share * at_least_float32(activations[layer]).square().mean().item()
         self.content_units = {layer: max(unit, 1e-8) for layer, unit in units.items()}
@@ -185,7 +185,7 @@ class PerceptualLoss(nn.Module):
                 reduced = F.avg_pool2d(images, scale)
                 parts = self._style_parts
                 self.network.check_size(reduced[0], parts, "style image", self.padding)
-                activations = self._activations(reduced, parts)
+                activations = self.activations(reduced, parts)
                 for name, gram in self._grams(activations, scale).items():
                     mean = self.target_grams.get(name, 0) + share * gram
                     self.target_grams[name] = nn.Parameter(mean, requires_grad=False)
@@ -199,7 +199,8 @@ class PerceptualLoss(nn.Module):
             grams[_at_scale(name, scale)] = gram
         return grams
 
-    def _activations(self, images: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+    def activations(self, images: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+        """The network's, of (B, 3, H, W), padded as this loss has it."""
         return self.network(images, list(layers), self.padding)
 
     def check_size(self, image: Tensor, what: str) -> None:
@@ -219,7 +220,7 @@ class PerceptualLoss(nn.Module):
         if not self.content_layers:
             return self.pixels.targets(content)
         with torch.no_grad():
-            targets = self._activations(content, self.content_layers)
+            targets = self.activations(content, self.content_layers)
         return targets | self.pixels.targets(content)
 
     def forward(self, stylized: Tensor, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -230,14 +231,14 @@ class PerceptualLoss(nn.Module):
             targets: what :meth:`content_targets` gave for the photos.
         """
         layers = self.layers if 1 in self.style_scales else list(self.content_layers)
-        activations = self._activations(stylized, layers) if layers else {}
+        activations = self.activations(stylized, layers) if layers else {}
         terms = {}
         for layer, weight in self.content_layers.items():
             error = self.content_error(activations[layer], targets[layer])
             terms[f"content/{layer}"] = weight * error.mean() / self.content_units[layer]
         for scale, share in self.style_scales.items() if self.style_layers else ():
             if scale > 1:
-                activations = self._activations(F.avg_pool2d(stylized, scale), self._style_parts)
+                activations = self.activations(F.avg_pool2d(stylized, scale), self._style_parts)
             for layer, gram in self._grams(activations, scale).items():
                 error = self.style_error(gram, self.target_grams[layer])
                 weight = share * self.style_layers[layer.split("@")[0]]
