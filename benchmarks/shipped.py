@@ -38,6 +38,7 @@ MORE = {
     "the_scream": EYES,
 }
 POLISH = ("experiment=polish", "budget=30m")
+AGAIN = (*POLISH, "loss.style_weight=9", "seed=1")  # more contrast; photos in another order
 PAINTINGS = {
     "starry_night": "starry_night.jpg",
     "the_scream": "the_scream.jpg",
@@ -72,13 +73,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in options.names or PAINTINGS:
         painting = f"style.image={options.paintings / PAINTINGS[name]}"
         photos = ["data=coco", f"data.root={options.photos}"]
-        trained, folder = WORK / name / "trained", WORK / name
+        folder = WORK / name
+        trained, polished = folder / "trained", folder / "polished"
         common = (painting, *photos, *MORE[name])
         if not (folder / f"{name}.safetensors").exists():
             begun = () if name == FIRST else (f"start_from={FIRST}",)
             train(name, trained, *common, *begun, f"budget={options.budget}")
             start = f"start_from={trained / name}.safetensors"
-            train(name, folder, *common, start, *POLISH)
+            train(name, polished, *common, start, *POLISH)
+            start = f"start_from={polished / name}.safetensors"
+            train(name, folder, *common, start, *AGAIN)
         for kind in EVALUATIONS:
             evaluate(name, kind, painting, *photos)
         print(f"{publish(name)}")
@@ -129,7 +133,7 @@ def publish(name: str) -> Path:
     assert -10 * np.log10(error) >= LEAST_PSNR_DB, f"float16 weights paint otherwise: {error}"
     sheet = contact_sheet([photos, half])
     write_picture(shipped.with_suffix(".jpg"), sheet, overwrite=True, quality=85)
-    card = model_card(record, describe_generator(generator), shipped, "PHOTO.jpg")
+    card = model_card(record, describe_generator(generator), shipped, f"PHOTO.jpg -c {name}")
     shipped.with_suffix(".md").write_text(card, encoding="utf-8")
     return shipped
 

@@ -30,7 +30,8 @@ def test_a_shipped_generator_is_small_and_says_all_of_itself(name):
     assert "with changes" not in metadata["commit"]
     assert photos_seen(metadata) > 2_000
     card = file.with_suffix(".md").read_text(encoding="utf-8")
-    for part in (metadata["command"], metadata["commit"], metadata["style"]["licence"]):
+    paint = f"    python scripts/stylize.py PHOTO.jpg -c {name}\n"
+    for part in (metadata["command"], metadata["commit"], metadata["style"]["licence"], paint):
         assert part in card
     for words in ("photos seen", "Gatys-equivalent evaluations from noise at 256²", "at 512²"):
         assert words in card
@@ -132,17 +133,19 @@ def test_what_is_done_is_not_done_again_and_a_stopped_training_goes_on(run, monk
     assert {"sizes=[512]", "until_beaten=true", shipped.GATYS} <= set(commands[2])
 
 
-def test_a_training_is_polished_and_its_result_evaluated(run, monkeypatch):
+def test_a_training_is_polished_twice_and_its_result_evaluated(run, monkeypatch):
     commands = []
     monkeypatch.setattr(shipped, "run", lambda *words: commands.append(words))
     result = (run / "wave.safetensors").rename(run / "kept")
     monkeypatch.setattr(shipped, "publish", lambda name: result)
     shipped.main(["wave", "--paintings", "paintings", "--photos", "coco", "--budget", "2h"])
-    first, second = commands
+    first, second, third = commands
     assert first[-2:] == ("budget=2h", f"hydra.run.dir={run}/trained")
     assert "start_from=starry_night" in first
     assert f"start_from={run}/trained/wave.safetensors" in second
-    assert second[-len(shipped.POLISH) - 1 :] == (*shipped.POLISH, f"hydra.run.dir={run}")
+    assert second[-len(shipped.POLISH) - 1 :] == (*shipped.POLISH, f"hydra.run.dir={run}/polished")
+    assert f"start_from={run}/polished/wave.safetensors" in third
+    assert third[-len(shipped.AGAIN) - 1 :] == (*shipped.AGAIN, f"hydra.run.dir={run}")
 
 
 def test_the_gallery_shows_every_subject_in_every_style():

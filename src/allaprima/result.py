@@ -49,7 +49,7 @@ def write_result(
     save_generator(generator, module.painter.cpu(), record, overwrite=True)
     description = describe_generator(module.generator)
     partial = card.with_suffix(".part")
-    text = model_card(record, description, generator, module.task.usage)
+    text = model_card(record, description, generator, f"{module.task.usage} -c {generator.name}")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, card)
     return generator
@@ -78,7 +78,7 @@ A feed-forward generator{by}, trained with allaprima.
 
 ![photos and what it makes of them]({generator.stem}.jpg)
 
-    python scripts/stylize.py {usage} -c {generator.name}
+    python scripts/stylize.py {usage}
 
 | | |
 |---|---|
