@@ -146,7 +146,7 @@ def figures(evaluation: dict[str, Any], kind: str) -> dict[str, Any]:
     at = f"at {size}²"
     of = f"Gatys-equivalent evaluations from noise {at}, {summary['num_photos']} photos, "
     by = "by the default loss" if whole else "by loss=yardstick"
-    told = {of + by: worth(start["equivalent_evaluations"], limit)}
+    told: dict[str, Any] = {of + by: worth(start["equivalent_evaluations"], limit)}
     if whole:
         return told
     told[f"one pass {at}, s"] = summary["pass_s"]
