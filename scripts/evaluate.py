@@ -1,4 +1,4 @@
-"""Measure a generator: ``python scripts/evaluate.py checkpoint=starry_night``."""
+"""Measure: ``python scripts/evaluate.py checkpoint=wave style.image=FOLDER/wave.jpg``."""
 
 from allaprima.entrypoints.evaluate import main
 

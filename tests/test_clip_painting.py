@@ -161,7 +161,7 @@ def test_ctrl_c_leaves_a_clip_that_plays_and_is_painted_anew(wave):
     clip = make_clip(Path("clip.mp4"), num_frames=1500, size=(320, 240))
     arguments = [sys.executable, SCRIPT, clip, "-c", wave, "-o", "out.mp4", "--device", "cpu"]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not any(part.stat().st_size for part in Path().glob(".out.*.part.mp4")):
+    while not any(part.stat().st_size for part in Path().glob(".*.part.mp4")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

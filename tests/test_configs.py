@@ -1,6 +1,7 @@
 """Every file under configs/ composes and instantiates; a new one is tested by existing."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from allaprima.entrypoints.configuration import best_precision, register_resolvers
+from allaprima.entrypoints.configuration import best_precision, expand_home, register_resolvers
 from allaprima.generators.johnson import JohnsonGenerator
 from allaprima.losses import PerceptualLoss
 from allaprima.resources import resource_dir
@@ -136,6 +137,14 @@ def test_a_budget_replaces_the_number_of_steps():
     assert compose_train().trainer.max_steps > 0
     assert compose_train("budget=10m").trainer.max_steps == -1
     assert compose_train("budget=10m", "trainer.max_steps=7").trainer.max_steps == 7
+
+
+def test_the_home_folder_is_what_the_shell_and_hydra_leave(monkeypatch):
+    monkeypatch.setattr(Path, "home", lambda: Path("/h"))
+    given = ["data.root=~/a b", "style.image=[~/a.jpg,~/b.jpg]", "~data", "x=a~/b", "y=~"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *given])
+    expand_home()
+    assert sys.argv[1:] == ["data.root=/h/a b", "style.image=[/h/a.jpg,/h/b.jpg]", *given[2:]]
 
 
 def test_precision_is_one_that_lightning_takes():

@@ -158,6 +158,13 @@ def test_a_damaged_jpeg_is_told_and_not_read_in_part(tmp_path):
         read_square(path, 32)
 
 
+def test_a_pipe_is_told_and_not_waited_for(tmp_path, monkeypatch):
+    os.mkfifo(path := tmp_path / "a.jpg")
+    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("would wait for ever"))
+    with pytest.raises(InputError, match="not a regular file"):
+        read_square(path, 32)
+
+
 def test_small_photos_are_scaled_up(tmp_path):
     Image.new("RGB", (3, 1), (9, 8, 7)).save(path := tmp_path / "a.png")
     dataset = PhotoDataset([path], [32], seed=0)

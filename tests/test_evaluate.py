@@ -10,15 +10,19 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from torch import nn
 
 from allaprima.entrypoints.evaluate import main
+from allaprima.entrypoints.evaluation_job import Job, check_size
 from allaprima.errors import InputError
 from allaprima.evaluate import EarlierRuns, Plan, best_so_far, equivalent_evaluations, quantile
+from allaprima.evaluation_files import EvaluationFolder
 from allaprima.evaluation_report import summarize, worth
 from allaprima.generators.johnson import JohnsonGenerator
 from allaprima.generators.ulyanov import UlyanovGenerator
 from allaprima.images import RESIZE_FILTER
 from allaprima.recipes import checked_part, find_style, read_recipe
+from allaprima.tasks import SuperResolution
 from allaprima.weights import load_generator, save_generator
 
 RECIPE = {
@@ -444,17 +448,26 @@ def test_a_restoration_is_told_its_metrics(evaluate, noise_photos):
     ("arguments", "words"),
     [
         (["checkpoint=null"], ["checkpoint=FILE"]),
+        (["checkpoint=5"], ["checkpoint=5 must be a name or path", "./"]),
+        (["checkpoint=[small.safetensors]"], ["checkpoint=['small.safetensors'] must be"]),
         (["checkpoint=absent.safetensors"], ["absent.safetensors"]),
         (["checkpoint=bare.safetensors"], ["records no recipe"]),
         (["checkpoint=texture.safetensors"], ["paints textures"]),
         (["checkpoint=resized.safetensors"], ["resized by lanczos", RESIZE_FILTER]),
         (["style.image=null"], ["style.image=FOLDER/painting.png"]),
+        (["style.image=5"], ["style.image=5 must be a name or path"]),
+        (["output_dir=5"], ["output_dir=5 must be a name or path"]),
+        (["data.root=5"], ["data.root=5 must be a name or path"]),
+        (["reuse=5"], ["reuse=5 must be a name or path"]),
+        (["resume=yes"], ["resume=yes must be true or false"]),
+        (["seed=abc"], ["seed: abc", "at least 0 and at most 4294967295"]),
         (["style.image=other.png"], ["trained on painting.png"]),
         (["starts=[dream]"], ["dream", "noise, content"]),
         (["starts=[]"], ["starts=[noise,content]"]),
         (["sizes=256"], ["sizes=[256,512]"]),
         (["sizes=[8]"], ["8 px", "16"]),
         (["sizes=[0]"], ["sizes", "at least 1"]),
+        (["sizes=[100000]"], ["sizes: 100000", "at most 8192"]),
         (["evaluations=0"], ["evaluations", "at least 1"]),
         (["data.num_val=0"], ["data.num_val", "at least 1"]),
         (["data.root=nowhere"], ["nowhere"]),
@@ -475,3 +488,68 @@ def test_bad_input_is_told_plainly_before_the_work(evaluate, arguments, words):
         assert word in said
     assert "Traceback" not in said
     assert not Path("out/photos").exists()
+
+
+def test_a_size_is_checked_without_its_memory():
+    job = Job(nn.Identity(), SuperResolution(4), None, Plan(), {}, torch.device("cpu"))
+    check_size(job, 4_000_000)  # 192 TB
+    with pytest.raises(InputError, match=r"sizes: 30 px .* multiple of 4"):
+        check_size(job, 30)
+
+
+# The folder
+
+
+def open_folder(path, resume=False, overwrite=False):
+    return EvaluationFolder(path, [32, 48], resume=resume, overwrite=overwrite)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["evaluation.json", "evaluation.md", "curves.png", "contact_sheet.jpg", "contact_sheet_48.jpg"],
+)
+def test_no_file_is_replaced_unasked_nor_a_folder_ever(tmp_path, name):
+    file = tmp_path / name
+    file.write_text("mine")
+    with pytest.raises(InputError, match=rf"{name} exists already .* overwrite=true"):
+        open_folder(tmp_path)
+    for asked in ("resume", "overwrite"):
+        open_folder(tmp_path, **{asked: True})
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(InputError, match=rf"{name} is a folder, and must be a file"):
+        open_folder(tmp_path, overwrite=True)
+
+
+def test_a_file_where_a_folder_is_to_be(tmp_path):
+    photos = tmp_path / "photos"
+    photos.touch()
+    for path in (tmp_path, photos):
+        with pytest.raises(InputError, match=r"photos is a file, and must be a folder"):
+            open_folder(path, overwrite=True)
+
+
+def test_a_photo_is_done_when_its_picture_is_there(tmp_path):
+    open_folder(tmp_path).keep("a", {"settings": {"seed": 1}}, [torch.zeros(3, 4, 4)])
+    resumed = open_folder(tmp_path, resume=True)
+    assert resumed.find("a", {"seed": 1})
+    (tmp_path / "photos/a.png").unlink()
+    assert resumed.find("a", {"seed": 1}) is None
+
+
+def test_a_picture_appears_complete_or_not_at_all(tmp_path, monkeypatch):
+    def interrupted(*paths):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        open_folder(tmp_path).keep("a", {}, [torch.zeros(3, 4, 4)])
+    assert not list((tmp_path / "photos").iterdir())
+
+
+@pytest.mark.parametrize("text", ['{"settings": [1]}', '{"settings": null}', "[]", "{", ""])
+def test_figures_that_cannot_be_read_are_told_before_the_work(tmp_path, text):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.json").write_text(text)
+    with pytest.raises(InputError, match=r"a\.json cannot be read .* delete it"):
+        open_folder(tmp_path, resume=True)

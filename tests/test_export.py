@@ -203,15 +203,21 @@ def test_a_slight_difference_is_measured(monkeypatch):
         ("wave.pt2", {"half": True}, "float16 is for .onnx"),
         ("folder.onnx", {}, "is a folder"),
         ("old.pt2", {}, "exists already"),
+        ("told.pt2", {}, r"told\.pt2\.json exists already"),
+        ("nested.pt2", {"overwrite": True}, r"nested\.pt2\.json is a folder"),
         ("old.pt2/wave.pt2", {"overwrite": True}, "cannot be written"),
     ],
 )
 def test_places_that_cannot_be_written(tmp_path, name, options, words):
-    (tmp_path / "folder.onnx").mkdir()
-    (tmp_path / "old.pt2").write_bytes(b"old")
+    for folder in ("folder.onnx", "nested.pt2.json"):
+        (tmp_path / folder).mkdir()
+    for file in ("old.pt2", "told.pt2.json"):
+        (tmp_path / file).write_bytes(b"old")
+    before = sorted(tmp_path.iterdir())
     with pytest.raises(InputError, match=words):
         export_generator(make("johnson"), METADATA, tmp_path / name, sizes=SIZES, **options)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["folder.onnx", "old.pt2"]
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "told.pt2.json").read_bytes() == b"old"
 
 
 def test_onnx_that_is_not_installed(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from PIL import ExifTags, Image, ImageCms
 from allaprima.errors import InputError
 from allaprima.images import (
     Picture,
+    check_long_side,
     check_writable,
     count_pixels,
     find_pictures,
@@ -334,6 +335,17 @@ def test_files_that_cannot_be_read_are_named_with_the_reason(tmp_path, stored):
             assert str(tmp_path / name) in str(caught.value)
 
 
+def test_a_pipe_is_refused_unopened(tmp_path, monkeypatch):
+    os.mkfifo(pipe := tmp_path / "pipe.jpg")
+    (link := tmp_path / "link.jpg").symlink_to(pipe)
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("would wait for ever"))
+    for path in (pipe, link):
+        for read in (read_picture, read_photo):
+            with pytest.raises(InputError, match="is not a regular file; copy it to one"):
+                read(path)
+        assert (count_pixels(path), read_made_by(path)) == (0, "")
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tiff", ".bmp", ".gif"])
 def test_truncated_files_are_refused(stored, suffix):
     path = stored(Image.fromarray(noise(64, 64)), suffix)
@@ -494,6 +506,8 @@ def test_what_made_a_picture_is_kept_in_it(tmp_path, suffix):
     assert count_pixels(path) == 0
     write_picture(path, noise(5, 7), overwrite=True)
     assert count_pixels(path) == 35
+    assert count_pixels(path, None, 3) == 35
+    assert count_pixels(path, 14, 21) == 35 * 9
 
 
 def test_webp_keeps_alpha_and_jpeg_is_put_on_white(tmp_path):
@@ -558,6 +572,21 @@ def test_a_picture_too_large_for_its_format_is_told(tmp_path):
     with pytest.raises(InputError, match="16383"):
         write_picture(tmp_path / "a.webp", np.zeros((1, 16384, 3), np.uint8))
     assert os.listdir(tmp_path) == []
+    with pytest.raises(InputError, match=r"a\.JPG would have a side of 65501 px.* PNG \(-o x.png"):
+        check_long_side("a.JPG", 65501)
+    for name, side_px in (("a.jpg", 65500), ("a.webp", 16383), ("a.png", 10**6)):
+        check_long_side(name, side_px)
+
+
+def test_the_longest_of_names_can_be_written(tmp_path):
+    write_picture(tmp_path / f"{'x' * 251}.png", noise())
+    assert os.listdir(tmp_path) == [f"{'x' * 251}.png"]
+
+
+def test_a_name_that_the_system_refuses_is_told(tmp_path):
+    for refuse in (check_writable, find_pictures):
+        with pytest.raises(InputError, match=r"xxx\.png cannot be reached: File name too long"):
+            refuse(tmp_path / f"{'x' * 300}.png")
 
 
 # --- finding
@@ -585,6 +614,15 @@ def test_pictures_are_found_sorted_without_hidden_ones_and_without_loops(tmp_pat
     assert found == ["7.webp", "a/deep/3.TiFf", "b/1.png", "b/2.JPG", "link/8.gif"]
     with pytest.raises(InputError, match="nowhere"):
         find_pictures(tmp_path / "nowhere")
+
+
+def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(tmp_path, monkeypatch):
+    def scandir(folder):
+        raise PermissionError(13, "Permission denied", folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(InputError, match=f"{tmp_path} cannot be reached: Permission denied"):
+        find_pictures(tmp_path)
 
 
 def test_images_can_be_read_without_torch():

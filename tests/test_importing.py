@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pickle
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from allaprima.entrypoints.import_generator import app
 from allaprima.errors import InputError
 from allaprima.importing import import_transformer_net
 from allaprima.stylize import Stylizer
-from allaprima.weights import load_generator, save_generator
+from allaprima.weights import load_generator, read_metadata, save_generator
 
 BLOCKS = range(1, 6)
 
@@ -150,6 +151,48 @@ def test_the_command_writes_a_generator_that_paints(state, tmp_path, monkeypatch
     again = CliRunner().invoke(app, ["wave.pth"])
     assert again.exit_code == 1
     assert again.output.startswith("error: wave.safetensors exists already")
+    assert "--overwrite" in again.output
+
+
+@pytest.mark.parametrize(
+    "arguments", [["wave.safetensors"], ["link.pth", "-o", "wave.safetensors"]]
+)
+def test_the_command_keeps_the_model(state, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    save_file(state, "wave.safetensors")
+    os.symlink("wave.safetensors", "link.pth")
+    with open("wave.safetensors", "rb") as file:
+        model = file.read()
+    for more in ([], ["--overwrite"]):
+        result = CliRunner().invoke(app, [*arguments, *more])
+        assert result.exit_code == 1
+        assert result.output.startswith("error: wave.safetensors is the model itself; name another")
+    with open("wave.safetensors", "rb") as file:
+        assert file.read() == model
+
+
+def test_the_command_takes_any_name(state, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"m\xff")
+    torch.save(state, f"{name}.pth")
+    result = CliRunner().invoke(app, [f"{name}.pth"])
+    assert result.exit_code == 0, result.output
+    metadata = read_metadata(f"{name}.safetensors")
+    assert metadata["style"]["title"] == "m?"
+    assert metadata["recipe"].endswith("imported from m?.pth")
+
+
+def test_the_command_names_what_is_beyond_float16(state, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    state["conv1.conv2d.weight"][:] = 400.0
+    torch.save(state, "wave.pth")
+    result = CliRunner().invoke(app, ["wave.pth", "--float16"])
+    assert result.exit_code == 1
+    assert (
+        "wave.safetensors: weights exceed float16's range (65504): down.0.0.weight" in result.output
+    )
+    assert "leave out --float16" in result.output
+    assert os.listdir() == ["wave.pth"]
 
 
 # What is no such model
@@ -181,10 +224,31 @@ def test_code_is_not_run(tmp_path, monkeypatch):
             r"deconv3\.conv2d\.weight is of shape \(1, 32, 9, 9\); must be \(3, 32, 9, 9\)",
         ),
         (lambda s: s.update({"in1.bias": torch.ones(32).long()}), r"in1\.bias holds torch\.int64"),
-        (lambda s: s.update({"in1.bias": torch.full((32,), torch.nan)}), r"in1\.bias is NaN"),
-        (lambda s: s.update({"in1.bias": torch.empty(0)}), r"in1\.bias is NaN, infinite or none"),
+        (lambda s: s.update({"in1.bias": torch.full((32,), torch.nan)}), r"none: in1\.bias"),
+        (lambda s: s.update({"in1.bias": torch.empty(0)}), r"in1\.bias is empty"),
         (lambda s: s.update({"in1.bias": 3}), r"in1\.bias is int, no plain tensor"),
         (lambda s: s.update({"in1.bias": torch.eye(3).to_sparse()}), r"no plain tensor"),
+        (
+            lambda s: s.update({"in1.bias": torch.ones(1).expand(10**13)}),
+            r"in1\.bias .* holds \(it",
+        ),
+        (lambda s: s.update({"in1.bias": s["in1.weight"]}), r"in1\.(bias|weight) .*shared"),
+        (lambda s: s.update({"in1.bias": torch.ones(32, device="meta")}), r"in1\.bias .* meta"),
+        (
+            lambda s: s["conv1.conv2d.weight"].fill_(3e38),
+            r"infinite or none: conv1\.conv2d\.weight",
+        ),
+        (
+            lambda s: s.update({"conv2.conv2d.bias": torch.tensor(0.0)}),
+            r"conv2\.conv2d\.bias is of shape \(\)",
+        ),
+        (lambda s: s.update({"module.in1.bias": torch.ones(32)}), r"in1\.bias is there twice"),
+        (
+            lambda s: s.update({f"res{'1' * 5000}.in1.bias": torch.ones(9)}),
+            r"res1{57} has no place",
+        ),
+        (lambda s: s.update({"in1.bias\n\x1b[31m": torch.ones(9)}), r"name is no plain text"),
+        (lambda s: s.update({5: torch.ones(9)}), r"name is no plain text"),
         (lambda s: s.update({"conv1.conv2d.weight": torch.tensor(1.0)}), r"of shape \(\); must"),
         (lambda s: s.clear(), "holds no state dict"),
     ],
@@ -192,8 +256,39 @@ def test_code_is_not_run(tmp_path, monkeypatch):
 def test_another_network_is_refused(state, tmp_path, change, words):
     change(state)
     torch.save(state, tmp_path / "bad.pth")
-    with pytest.raises(InputError, match=rf"bad\.pth: .*{words}"):
+    with pytest.raises(InputError, match=rf"bad\.pth: .*{words}") as caught:
         import_transformer_net(tmp_path / "bad.pth")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.bfloat16, torch.float64])
+def test_other_fractions(state, tmp_path, dtype):
+    state = {name: tensor.to(dtype) for name, tensor in state.items()}
+    torch.save(state, tmp_path / "other.pth")
+    weights = import_transformer_net(tmp_path / "other.pth").state_dict()
+    assert torch.equal(
+        weights["residual.0.body.0.weight"], state["res1.conv1.conv2d.weight"].float()
+    )
+
+
+def test_programs_and_no_files_are_told_in_one_line(tmp_path, recwarn):
+    torch.jit.save(torch.jit.script(torch.nn.ReLU()), tmp_path / "jit.pt")
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(Bomb(), protocol=4))
+    (tmp_path / "text.pth").write_text("hello world")
+    recwarn.clear()
+    problems = {
+        "jit.pt": r": refused, for a TorchScript archive is a program\. .*state_dict\(\)",
+        "plain.pth": r": refused, .*more than tensors",
+        "text.pth": r": damaged.* or no file of torch\.save$",
+        "": r": this is a folder",
+        "n" * 300: r": File name too long$",
+    }
+    for name, problem in problems.items():
+        with pytest.raises(InputError, match=problem) as caught:
+            import_transformer_net(tmp_path / name)
+        assert str(caught.value).startswith(str(tmp_path / name))
+        assert "weights_only" not in str(caught.value)
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("name", ["bad.pth", "bad.safetensors"])
@@ -208,7 +303,7 @@ def test_truncated_and_missing(state, tmp_path):
     torch.save(state, whole := tmp_path / "whole.pth")
     (tmp_path / "half.pth").write_bytes(whole.read_bytes()[:100_000])
     for name in ("half.pth", "none.pth", "."):
-        with pytest.raises(InputError, match=r"damaged|no such file"):
+        with pytest.raises(InputError, match=r"damaged|no such file|folder"):
             import_transformer_net(tmp_path / name)
 
 

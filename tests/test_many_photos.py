@@ -34,6 +34,7 @@ def test_all_are_painted_and_told_of_here(num_threads):
     assert failed.keys() == {"3", "7", "9"}
     assert failed["7"] == "7.jpg is bad"
     assert "not enough memory" in failed["9"]
+    assert "--output-size" in failed["9"]
 
 
 def test_so_many_are_painted_at_once_and_no_more():

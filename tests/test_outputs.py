@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from allaprima.errors import InputError
-from allaprima.outputs import plan_outputs, plan_texture
+from allaprima.outputs import output_path, plan_outputs, plan_texture
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +109,35 @@ def test_a_photo_given_twice_is_painted_once():
     )
 
 
+def test_a_mask_is_not_painted_over():
+    touch("a.jpg", "out/m.png", "m.png")
+    Path("link.png").symlink_to("m.png")
+    for mask, output in (("m.png", "m.png"), ("link.png", "m.png"), ("m.png", "out/../m.png")):
+        with pytest.raises(InputError, match=r"m\.png is the --mask; choose another --output"):
+            plan_outputs([Path("a.jpg")], Path(output), "wave", Path(mask))
+    assert plan_outputs([Path("a.jpg")], Path("x.png"), "wave", Path("m.png"))
+
+
+def test_links_in_a_circle_are_for_the_reader_to_tell():
+    touch("in/a.jpg")
+    Path("in/b.jpg").symlink_to("b.jpg")
+    plan = plan_outputs([Path("in")], None, "wave")
+    assert plan == paths(("in/a.jpg", "in_wave/a.jpg"), ("in/b.jpg", "in_wave/b.jpg"))
+
+
+def test_an_output_of_an_unknown_format_is_no_folder_unless_it_is_said_to_be():
+    touch("notes.txt")
+    Path("pictures.old").mkdir()
+    for text in ("x.tga", "X.TXT", "new/x.apng", "notes.txt"):
+        with pytest.raises(InputError, match=f"{text}: .* a folder of that name is {text}/$"):
+            output_path(text, of_one=True)
+        assert output_path(text, of_one=False) == Path(text)
+    for text in ("x.tga/", "pictures.old", "new", "x.png", "x.TIFF", "x.mp4", "..", ".hidden"):
+        assert output_path(text, of_one=True) == Path(text)
+    with pytest.raises(InputError, match="--output -: name a file"):
+        output_path("-", of_one=False)
+
+
 MISTAKES = {
     "missing": (["nix.jpg", "a.jpg"], None, r"nix\.jpg: no such photo or folder"),
     "empty folder": (["texts"], None, "no picture in texts; pictures end in .jpg"),
@@ -126,6 +155,8 @@ MISTAKES = {
         r"c\.bmp and c\.gif would both .* c_wave\.png",
     ),
     "under a file": (["a.jpg"], "b.jpg/out", r"b\.jpg is not a folder"),
+    "long photo": (["x" * 300], None, "xxx cannot be reached: File name too long"),
+    "long output": (["a.jpg"], "x" * 300, "a.jpg cannot be reached: File name too long"),
 }
 
 
@@ -166,3 +197,5 @@ def test_a_texture_that_cannot_be_written_is_told_before_any_work():
         plan_texture(Path("b/c.png"), "wave")
     with pytest.raises(InputError, match="pictures are written as"):
         plan_texture(Path("c.tiff"), "wave")
+    with pytest.raises(InputError, match="cannot be reached: File name too long"):
+        plan_texture(Path("x" * 300), "wave")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from allaprima import records
 from allaprima.controls import Controls
 from allaprima.errors import InputError
 from allaprima.images import write_picture
@@ -52,6 +53,20 @@ def test_what_another_recipe_or_a_person_made_is_not_touched(plan, content):
         plan[0][1].write_bytes(content)
     with pytest.raises(InputError, match=r"kept unless you say --overwrite: .*a\.png$"):
         left_to_paint(plan, OCHRE)
+
+
+def test_a_pipe_in_a_paintings_place_is_not_opened(plan, monkeypatch):
+    painted = plan[0][1].with_suffix(".webp")
+    painted.parent.mkdir()
+    os.mkfifo(painted)
+    monkeypatch.setattr(records, "read_note", lambda _: pytest.fail("would wait for ever"))
+    with pytest.raises(InputError, match="kept unless you say --overwrite"):
+        left_to_paint([(plan[0][0], painted)], OCHRE)
+
+
+def test_a_generator_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"gone\.safetensors cannot be read: No such file"):
+        recipe_of([tmp_path / "gone.safetensors"], Controls())
 
 
 def test_a_photo_that_is_gone_is_named(plan):

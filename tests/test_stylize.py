@@ -24,6 +24,7 @@ from allaprima.errors import InputError
 from allaprima.generators.johnson import JohnsonGenerator
 from allaprima.generators.ulyanov import UlyanovGenerator
 from allaprima.images import Picture, read_picture
+from allaprima.many_photos import PixelBudget
 from allaprima.painter import Painter
 from allaprima.stylize import Stylizer, choose_device, paint_texture, stylize
 from allaprima.weights import load_generator, save_generator
@@ -377,6 +378,85 @@ def test_mistakes_in_the_command_end_it_with_a_sentence(wave):
     assert files_in() == ["a.png", "false.safetensors"]
 
 
+def test_what_can_be_no_name_and_no_limit_is_told(wave):
+    save_photo("a.png")
+    save_photo("m.png")
+    painted = "a.png", "-c", wave
+    unset = "a PHOTO, STYLE or PATH is empty"
+    for arguments, problem in (
+        (["", "-c", wave], unset),
+        (["a.png", "-c", ""], unset),
+        ([*painted, "-o", ""], unset),
+        ([*painted, "--mask", ""], unset),
+        ([*painted, "-o", "-"], "--output -: name a file"),
+        ([*painted, "-o", "x.tga"], "--output x.tga: pictures are written as"),
+        ([*painted, "--mask", "m.png", "-o", "m.png", "--overwrite"], "m.png is the --mask"),
+        ([*painted, "--max-megapixels", "nan"], "--max-megapixels nan must be a number above 0"),
+        ([*painted, "--max-megapixels", "inf"], "--max-megapixels inf must be"),
+        ([*painted, "--max-megapixels", "0"], "--max-megapixels 0 must be"),
+        ([*painted, "--max-megapixels=-1"], "--max-megapixels -1 must be"),
+    ):
+        status, output = command(*arguments)
+        assert (status, output.startswith(f"error: {problem}")) == (1, True), output
+        assert output.count("\n") == 1
+    assert files_in() == ["a.png", "m.png"]
+    assert command(*painted, "-o", "x.tga/") == (0, f"Wrote {Path('x.tga/a.png')}\n")
+
+
+def test_a_format_that_cannot_have_the_size_is_told_before_the_painting(wave, pebbles, monkeypatch):
+    save_photo("a.png")
+    monkeypatch.setattr(Controls, "paint", lambda *_, **__: pytest.fail("painted"))
+    status, output = command("a.png", "-c", wave, "-o", "a.webp", "--output-size", "17000")
+    assert (status, "a.webp would have a side of 17000 px" in output) == (1, True)
+    status, output = command("--texture", "40x65501", "-c", pebbles, "-o", "a.jpg")
+    assert (status, "a.jpg would have a side of 65501 px" in output) == (1, True)
+
+
+def test_the_largest_that_a_photo_becomes_counts_in_the_budget(wave, monkeypatch):
+    held = []
+    hold = PixelBudget.hold
+    monkeypatch.setattr(PixelBudget, "hold", lambda *args: held.append(args[1]) or hold(*args))
+    save_photo("a.png", 40, 20)
+    for options in (["--size", "20"], ["--size", "80"], ["--size", "20", "--output-size", "120"]):
+        assert command("a.png", "-c", wave, "--overwrite", *options)[0] == 0
+    assert held == [800, 4 * 800, 9 * 800]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no such device")
+@pytest.mark.parametrize("arguments", [["--list"], ["--help"], ["é.png", "-c", "wave"]])
+def test_an_output_that_takes_nothing_is_no_fault_of_the_program(
+    wave, arguments, monkeypatch, capsys
+):
+    monkeypatch.setattr(weights, "resource_dir", lambda name: wave.parent)
+    save_photo("é.png")
+    reader, writer = os.pipe()
+    os.close(reader)
+    full = "error: the standard output cannot be written: No space left on device\n"
+    for file, status, errors in (("/dev/full", 1, full), (writer, 0, "")):
+        with open(file, "w") as output:
+            monkeypatch.setattr(sys, "stdout", output)
+            with pytest.raises(SystemExit) as end:
+                main([*arguments, "--overwrite"])
+        assert (end.value.code, capsys.readouterr().err) == (status, errors)
+    assert arguments[0][0] == "-" or Path("é_wave.png").exists()
+
+
+def test_names_that_cannot_be_encoded_are_printed_all_the_same(wave, monkeypatch):
+    names = "é", "bad\udcff"
+    for name in names:
+        save_photo("a.png").rename(f"{name}.png")
+    for encoding, *printed in (("ascii", r"\xe9", r"bad\udcff"), ("utf-8", "é", r"bad\udcff")):
+        for name, expected in zip(names, printed, strict=True):
+            output = io.TextIOWrapper(io.BytesIO(), encoding)
+            monkeypatch.setattr(sys, "stdout", output)
+            with pytest.raises(SystemExit) as end:
+                main([f"{name}.png", "-c", str(wave), "--overwrite"])
+            assert end.value.code == 0
+            assert output.buffer.getvalue().decode(encoding) == f"Wrote {expected}_wave.png\n"
+        with pytest.raises(SystemExit):
+            main(["--help"])
+
+
 def test_a_texture_of_any_size_is_painted(pebbles):
     assert command("--texture", "33x21", "-c", pebbles) == (0, "Wrote pebbles_texture.png\n")
     first = read_picture("pebbles_texture.png")
@@ -466,6 +546,17 @@ def test_the_script_paints_and_its_status_tells_of_a_broken_photo(wave):
     assert files_in() == ["a.jpg", "a_wave.jpg", "b.webp", "b_wave.webp", "broken.jpg"]
     assert read_picture("a_wave.jpg").rgb.shape == (23, 37, 3)
     assert np.array_equal(read_picture("b_wave.webp").alpha, read_picture("b.webp").alpha)
+
+
+def test_pipes_among_photos_and_clips_are_told_and_not_waited_for(wave):
+    save_photo("in/a.png")
+    pipes = [Path("in", f"pipe{suffix}") for suffix in (".gif", ".jpg", ".mp4", ".webp")]
+    for pipe in pipes:
+        os.mkfifo(pipe)
+    process = run(SCRIPT, "in", "-c", wave, "--device", "cpu")
+    told = [f"failed: {pipe} is not a regular file; copy it to one" for pipe in pipes]
+    assert sorted(process.stderr.splitlines()[:4]) == sorted(told)
+    assert (process.returncode, process.stdout) == (1, f"Wrote {Path('in_wave/a.png')}\n")
 
 
 def test_ctrl_c_says_how_many_are_done_and_leaves_no_partial_file(wave, folder):

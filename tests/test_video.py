@@ -14,6 +14,7 @@ import pytest
 from allaprima import video
 from allaprima.clips import check_target, is_clip
 from allaprima.errors import InputError
+from allaprima.frames import partial_file
 from allaprima.video import PaintingInterrupted, paint_video
 from allaprima.video_pictures import turn
 from allaprima.video_reader import VideoReader
@@ -550,3 +551,10 @@ def test_what_is_a_clip(tmp_path):
     assert not is_clip("missing.gif")
     assert not is_clip("a.jpg")
     assert not is_clip(tmp_path / "missing.webp")
+
+
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path):
+    target = tmp_path / f"{'a' * 251}.mp4"
+    with partial_file(target) as partial:
+        partial.write_bytes(b"whole")
+    assert [*tmp_path.iterdir()] == [target]

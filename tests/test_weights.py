@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from allaprima import weights
+from allaprima import architectures, weights
 from allaprima.errors import InputError
 from allaprima.generators.johnson import JohnsonGenerator
 from allaprima.weights import (
@@ -145,10 +145,16 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path, generator):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(InputError, match="cannot be written"):
         save_generator(tmp_path / "file/wave.safetensors", generator, {})
-    with torch.no_grad():
-        generator.to_rgb.bias[1] = 1e9
-    with pytest.raises(InputError, match=r"infinite or none: to_rgb\.bias"):
-        save_generator(tmp_path / "wave.safetensors", generator, {}, half=True)
+    with pytest.raises(InputError, match=r"n{300}\.safetensors cannot be .*: File name too long"):
+        save_generator(tmp_path / f"{'n' * 300}.safetensors", generator, {})
+    for value, problem in (
+        (1e9, r"wave.* exceed float16.*: to_rgb\.bias; leave"),
+        (torch.inf, "none"),
+    ):
+        with torch.no_grad():
+            generator.to_rgb.bias[1] = value
+        with pytest.raises(InputError, match=problem):
+            save_generator(tmp_path / "wave.safetensors", generator, {}, half=True)
     assert [f.name for f in tmp_path.iterdir()] == ["file"]
 
 
@@ -251,8 +257,11 @@ def test_what_is_no_generator_file_is_named(tmp_path, generator):
     file = tmp_path / "wave.safetensors"
     with pytest.raises(InputError, match="there is no such file"):
         load_generator(file)
-    with pytest.raises(InputError, match="there is no such file"):
+    with pytest.raises(InputError, match="this is a folder"):
         load_generator(tmp_path)
+    for read in (load_generator, find_generator):
+        with pytest.raises(InputError, match=r"n{300}: File name too long"):
+            read("n" * 300)
     save_file({"a": torch.ones(1)}, file)
     with pytest.raises(InputError, match="not a generator of allaprima"):
         load_generator(file)
@@ -328,6 +337,30 @@ def test_a_checkpoint_without_our_generator_is_named(tmp_path, parts):
         write_checkpoint(file, parts, weights={**parts[0], "to_rgb.bias": value})
         with pytest.raises(InputError, match=r"to_rgb\.bias|plain numbers"):
             load_generator(file)
+
+
+@pytest.mark.parametrize(
+    "spread", [lambda t: torch.zeros(1).expand(t.shape), lambda t: t.to("meta")]
+)
+def test_nothing_is_allocated_that_the_file_does_not_hold(tmp_path, parts, spread, monkeypatch):
+    monkeypatch.setattr(architectures, "check_finite", lambda weights: pytest.fail("allocated"))
+    file = tmp_path / "last.ckpt"
+    write_checkpoint(file, parts, weights={name: spread(t) for name, t in parts[0].items()})
+    with pytest.raises(InputError, match=r"last\.ckpt: down.* more numbers than the file holds"):
+        load_generator(file)
+
+
+def test_what_many_tensors_share_counts_for_each(tmp_path, parts):
+    tensors, _ = parts
+    whole = torch.cat([tensor.flatten() for tensor in tensors.values()])
+    own = whole.split([tensor.numel() for tensor in tensors.values()])
+    views = {name: part.view_as(tensors[name]) for name, part in zip(tensors, own, strict=True)}
+    write_checkpoint(file := tmp_path / "last.ckpt", parts, weights=views)
+    load_generator(file)
+    name, other = "residual.0.body.0.weight", "residual.1.body.0.weight"
+    write_checkpoint(file, parts, weights={**tensors, name: tensors[other]})
+    with pytest.raises(InputError, match=f"{other} .*shared"):
+        load_generator(file)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path, parts):

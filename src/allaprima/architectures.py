@@ -7,6 +7,7 @@ import importlib
 import inspect
 import pkgutil
 import reprlib
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -81,15 +82,36 @@ def _fill(generator: "nn.Module", weights: dict[str, "Tensor"]) -> None:
     for name, place in expected.items():
         if _kind(weights[name]) != _kind(place):
             raise InputError(f"{name} is {_kind(weights[name])}; must be {_kind(place)}")
+    check_held(weights)
     try:
         # Copies: safetensors maps the file, which then could not be replaced on every system.
         own = {name: weights[name].to(place.dtype, copy=True) for name, place in expected.items()}
         check_finite(own)
-    except RuntimeError as error:  # sparse, without storage and the like
+    except RuntimeError as error:  # types that torch cannot convert
         raise InputError(f"tensors that are no plain numbers ({first_line(error)})") from error
     generator.load_state_dict(own, assign=True)
     generator.eval().requires_grad_(False)
     assert not any(tensor.is_meta for tensor in (*generator.parameters(), *generator.buffers()))
+
+
+def check_held(weights: "Mapping[str, Tensor]") -> None:
+    """Raise InputError if tensors have more numbers than their storages: converting allocates them.
+
+    A file of some kB can spread one number over many GB, within a tensor or over many.
+    """
+    import torch
+
+    needed: Counter[int] = Counter()
+    for name, tensor in weights.items():
+        if tensor.layout != torch.strided:
+            raise InputError(f"{name:.60} is {tensor.layout}, no plain tensor; save it to_dense()")
+        storage = tensor.untyped_storage()
+        needed[storage.data_ptr()] += tensor.numel() * tensor.element_size()
+        if tensor.is_meta or needed[storage.data_ptr()] > storage.nbytes():
+            raise InputError(
+                f"{name:.60} of shape {tuple(tensor.shape)} has more numbers than the file holds "
+                "(it is expanded, shared or on the meta device); save a clone() of the whole"
+            )
 
 
 def check_finite(weights: "Mapping[str, Tensor]") -> None:

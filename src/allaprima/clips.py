@@ -6,7 +6,7 @@ PyAV is imported by the functions that need it: who paints photos does not wait 
 from contextlib import suppress
 from pathlib import Path
 
-from allaprima.decoding import open_image
+from allaprima.decoding import check_regular, open_image
 from allaprima.errors import InputError
 from allaprima.frames import Clip, ClipWriter
 
@@ -45,6 +45,7 @@ def target_suffix(source: Path) -> str:
 
 def _moves(path: Path) -> bool:
     with suppress(Exception):  # what is damaged is told when it is painted
+        check_regular(path)
         if path.suffix.lower() == ".webp" and not _may_move(path):
             return False
         with open_image(path, 1 << 62) as image:
@@ -95,6 +96,7 @@ def open_clip(source: Path) -> Clip:
     Raises:
         InputError: it cannot be read, or holds none.
     """
+    check_regular(source)
     if source.suffix.lower() in MAY_MOVE:
         from allaprima.animation import AnimationReader
 

@@ -44,7 +44,7 @@ def decode(
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder, not a picture")
-        if path.stat().st_size == 0:
+        if path.is_file() and path.stat().st_size == 0:
             raise InputError(f"{path} is empty (0 bytes)")
         with open_image(path, max_pixels) as image:
             if image.format in ANIMATED_FORMATS and getattr(image, "is_animated", False):
@@ -69,9 +69,10 @@ def open_image(path: Path, max_pixels: int) -> Image.Image:
     """The header of a file of a known format; pixels are not decoded yet.
 
     Raises:
-        InputError: more than ``max_pixels``.
+        InputError: more than ``max_pixels``, or no regular file.
         Exception: nearly any, of Pillow, at a damaged file.
     """
+    check_regular(path)
     # Pillow's own limit is global to the process, so it is lifted for the header alone.
     with _pixel_limit_lock:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -87,6 +88,12 @@ def open_image(path: Path, max_pixels: int) -> Image.Image:
             "file fill the memory: scale it down, or raise the limit (stylize.py: --max-megapixels)"
         )
     return image
+
+
+def check_regular(path: Path) -> None:
+    """Raise InputError at a pipe or a device, which might be read for ever."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is not a regular file; copy it to one")
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:

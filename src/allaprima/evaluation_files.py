@@ -4,18 +4,17 @@ import hashlib
 import json
 import os
 import statistics
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from allaprima.errors import InputError
 from allaprima.evaluate import EarlierRuns, Figures, Pictures, Plan, best_so_far
 from allaprima.evaluation_report import summarize, worth, write_page
-from allaprima.images import read_picture
+from allaprima.images import read_picture, write_picture
 from allaprima.plots import draw_curves, to_pixels, write_contact_sheet
 
 NOT_RUN = "not run"
@@ -25,18 +24,31 @@ class EvaluationFolder:
     """``photos/`` (figures and pictures of each), ``evaluation.json``, ``evaluation.md``, …
 
     Raises:
-        InputError: the folder holds an evaluation, and is neither to be resumed nor overwritten.
+        InputError: it holds one of them, and is neither to be resumed nor overwritten; a folder
+            is where a file is to be, or the reverse; a photo to be kept cannot be read.
     """
 
-    def __init__(self, path: Path, *, resume: bool, overwrite: bool):
+    def __init__(self, path: Path, sizes: Iterable[int], *, resume: bool, overwrite: bool):
         self.path, self.resume = path, resume and not overwrite
         self.photos = path / "photos"
-        for earlier in (path / "evaluation.json", self.photos):
-            if earlier.exists() and not (resume or overwrite):
+        names = ("evaluation.json", "evaluation.md", "curves.png")
+        folders, files = (path, self.photos), [*(path / n for n in names), *self._sheets(sizes)]
+        for place in (*folders, *files):
+            is_folder, wanted = place.is_dir(), place in folders
+            if place.exists() and is_folder != wanted:
                 raise InputError(
-                    f"{earlier} exists already and is kept: go on with resume=true, say "
+                    f"{place} is {'a folder' if is_folder else 'a file'}, and must be "
+                    f"{'a folder' if wanted else 'a file'}: move it, or choose another "
+                    "hydra.run.dir=FOLDER"
+                )
+            if place.exists() and place != path and not (resume or overwrite):
+                raise InputError(
+                    f"{place} exists already and is kept: go on with resume=true, say "
                     "overwrite=true, or choose another hydra.run.dir=FOLDER"
                 )
+        if self.resume:
+            for file in self.photos.glob("*.json"):
+                _read(file, {}, (), "")
 
     def find(self, name: str, settings: Figures) -> Figures | None:
         """An earlier run's figures, if it is to be resumed and has come so far.
@@ -45,7 +57,7 @@ class EvaluationFolder:
             InputError: they were made under other settings.
         """
         file = self.photos / f"{name}.json"
-        if not self.resume or not file.exists():
+        if not self.resume or not _is_done(file):
             return None
         fix = "resume with the same, or choose another hydra.run.dir, or overwrite=true"
         return _read(file, settings, settings.keys(), fix)
@@ -55,8 +67,7 @@ class EvaluationFolder:
         shape = next(picture.shape for picture in pictures if picture is not None)
         blank = np.full((shape[1], shape[2], 3), 255, np.uint8)
         cells = [blank if picture is None else to_pixels(picture) for picture in pictures]
-        self.photos.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.concatenate(cells, axis=1)).save(self.photos / f"{name}.png")
+        write_picture(self.photos / f"{name}.png", np.concatenate(cells, axis=1), overwrite=True)
         figures["file"] = name
         figures["num_pictures"] = len(pictures)
         _write(self.photos / f"{name}.json", json.dumps(figures))
@@ -73,13 +84,17 @@ class EvaluationFolder:
         if losses and min(losses) > 0:
             self._draw_curves(by_size, summary, plan, str(about["checkpoint"]))
             written.append(self.path / "curves.png")
-        for number, (size, photos) in enumerate(by_size.items()):
-            sheet = self.path / f"contact_sheet{f'_{size}' if number else ''}.jpg"
+        for sheet, photos in zip(self._sheets(by_size), by_size.values(), strict=True):
             self._write_sheet(sheet, photos, plan)
             written.append(sheet)
         _write(page, write_page(evaluation))
         _write(data, json.dumps(whole, indent=1))
         return written
+
+    def _sheets(self, sizes: Iterable[int]) -> list[Path]:
+        _, *others = dict.fromkeys(sizes)
+        names = ["contact_sheet.jpg", *(f"contact_sheet_{size}.jpg" for size in others)]
+        return [self.path / name for name in names]
 
     def _draw_curves(
         self, by_size: Mapping[int, list[Figures]], summary: Figures, plan: Plan, checkpoint: str
@@ -112,8 +127,7 @@ class EvaluationFolder:
         rows, captions = [], []
         for figures in photos:
             file, num = self.photos / f"{figures['file']}.png", figures["num_pictures"]
-            with Image.open(file) as image:
-                rows.append(np.split(np.asarray(image.convert("RGB")), num, axis=1))
+            rows.append(np.split(read_picture(file, as_stored=True).rgb, num, axis=1))
             captions.append(_captions(figures, plan))
         if "metrics" in photos[0]:
             panels = photos[0]["num_pictures"]
@@ -138,7 +152,7 @@ def find_runs(folder: Path, name: str, settings: Figures) -> EarlierRuns | None:
         InputError: they were made under other settings, or a file cannot be read.
     """
     file = folder / "photos" / f"{name}.json"
-    if not file.exists():
+    if not _is_done(file):
         return None
     deciding = settings.keys() - {"checkpoint", "until_beaten"}
     figures = _read(file, settings, deciding, "take the same, or reuse=null")
@@ -147,11 +161,15 @@ def find_runs(folder: Path, name: str, settings: Figures) -> EarlierRuns | None:
     return EarlierRuns(figures["optimizer"], figures["settings"]["until_beaten"], pictures)
 
 
+def _is_done(file: Path) -> bool:
+    return file.exists() and file.with_suffix(".png").exists()
+
+
 def _read(file: Path, settings: Figures, deciding: Collection[str], fix: str) -> Figures:
     """A photo's figures, made under these settings, as far as they decide."""
     try:
         figures = json.loads(file.read_text(encoding="utf-8"))
-        before = figures["settings"]
+        before = dict(figures["settings"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} cannot be read ({error}); delete it") from error
     differing = [key for key in settings if key in deciding and before.get(key) != settings[key]]

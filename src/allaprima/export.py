@@ -111,7 +111,7 @@ def export_generator(
             text = json.dumps(asdict(report) | {"file": path.name, "limit": LIMIT}, indent=1)
             partial_report.write_text(f"{text}\n", encoding="utf-8")
             os.replace(partial, path)
-            os.replace(partial_report, path.with_name(f"{path.name}.json"))
+            os.replace(partial_report, _report_of(path))
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
     return report
@@ -149,10 +149,11 @@ def compare(
 def _check(path: Path, half: bool, overwrite: bool) -> None:
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: exported files end in {' or '.join(SUFFIXES)}")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name a file in it")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists already; choose another name or say --overwrite")
+    for file in (path, _report_of(path)):
+        if file.is_dir():
+            raise InputError(f"{file} is a folder, and a file is to be written; name another")
+        if file.exists() and not overwrite:
+            raise InputError(f"{file} exists already; choose another name or say --overwrite")
     if path.suffix == ".onnx" and (missing := [name for name in NEEDED if not find_spec(name)]):
         raise InputError(
             f"{path} needs {', '.join(missing)}, which are not installed: "
@@ -160,6 +161,10 @@ def _check(path: Path, half: bool, overwrite: bool) -> None:
         )
     if half and path.suffix != ".onnx":
         raise InputError(f"{path}: float16 is for .onnx; torch has it slow or not at all on a CPU")
+
+
+def _report_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
 
 
 def _check_parity(report: Report) -> None:

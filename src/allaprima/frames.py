@@ -65,8 +65,8 @@ def partial_file(target: Path) -> Iterator[Path]:
     Raises:
         InputError: the file cannot be written, such as on a full disk.
     """
-    # The suffix stays, for it decides the format.
-    partial = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    # The suffix stays, for it decides the format; the name may be as long as names can be.
+    partial = target.with_name(f".{os.getpid()}.part{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield partial

@@ -2,9 +2,10 @@
 
 import io
 import os
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ LARGE = 1 << 20  # numbers in an image, from which threads gain more than they c
 
 READ_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 WRITE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+MAX_SIDES_PX = {"JPEG": 65500, "WEBP": 16383}
 
 Box = tuple[float, float, float, float]
 
@@ -71,11 +73,25 @@ def read_photo(path: str | Path, min_side_px: int | None = None) -> np.ndarray:
     return to_uint8(rgb if alpha is None else _put_on_white(rgb, alpha))
 
 
-def count_pixels(path: str | Path) -> int:
-    """Of a picture file, by its header; 0 where that cannot be read."""
+def count_pixels(path: str | Path, *long_sides_px: int | None) -> int:
+    """Of a picture file, by its header; 0 where that cannot be read.
+
+    Args:
+        long_sides_px: the file may be scaled to these; the largest of all is counted.
+    """
     with suppress(Exception), open_image(Path(path), 1 << 62) as image:
-        return image.width * image.height
+        longest = max(*image.size, *filter(None, long_sides_px))
+        return round(image.width * image.height * (longest / max(image.size)) ** 2)
     return 0
+
+
+@contextmanager
+def system_errors_told() -> Iterator[None]:
+    """Raise InputError, with the file's name, for what the system says of a file."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{error.filename} cannot be reached: {reason(error)}") from error
 
 
 def resize(rgb: np.ndarray, height: int, width: int, box: Box | None = None) -> np.ndarray:
@@ -146,12 +162,14 @@ def write_picture(
     """
     path = Path(path)
     check_writable(path, overwrite=overwrite)
-    format_ = WRITE_FORMATS[path.suffix.lower()]
     rgb, alpha = picture if isinstance(picture, Picture) else (picture, None)
+    check_long_side(path, max(rgb.shape[:2]))
+    format_ = WRITE_FORMATS[path.suffix.lower()]
     if alpha is not None and format_ == "JPEG":
         rgb, alpha = _put_on_white(rgb, alpha), None
     pixels = to_uint8(rgb) if alpha is None else np.dstack([to_uint8(rgb), to_uint8(alpha)])
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Not the picture's name and more: that may be as long as names can be.
+    partial = path.with_name(f".{os.getpid()}.{threading.get_ident()}.part")
     try:
         encoded = io.BytesIO()  # for a full disk is told more plainly here than by Pillow
         exif = Image.Exif()
@@ -178,6 +196,7 @@ def read_made_by(path: str | Path) -> str:
     return ""
 
 
+@system_errors_told()
 def check_writable(
     path: str | Path,
     *,
@@ -205,6 +224,17 @@ def check_writable(
         raise InputError(f"{path} cannot be written: {nearest} is not a folder that you may change")
 
 
+def check_long_side(path: str | Path, long_side_px: int) -> None:
+    """Raise the InputError of :func:`write_picture` at a side that the format cannot have."""
+    format_ = WRITE_FORMATS[Path(path).suffix.lower()]
+    if long_side_px > (most := MAX_SIDES_PX.get(format_, long_side_px)):
+        raise InputError(
+            f"{path} would have a side of {long_side_px} px, and {format_} has at most {most}: "
+            "write a PNG (-o x.png), or a smaller picture"
+        )
+
+
+@system_errors_told()
 def find_pictures(folder: str | Path, suffixes: tuple[str, ...] = READ_SUFFIXES) -> list[Path]:
     """The picture files under a folder, sorted; hidden ones are left out, links followed once.
 
@@ -212,13 +242,17 @@ def find_pictures(folder: str | Path, suffixes: tuple[str, ...] = READ_SUFFIXES)
         suffixes: of what to find, in lower case.
 
     Raises:
-        InputError: there is no such folder.
+        InputError: there is no such folder, or one that may not be read.
     """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: no such folder")
     found: list[Path] = []
     visited: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         real = os.path.realpath(parent)
         folders[:] = [] if real in visited else sorted(n for n in folders if n[0] != ".")
         if real not in visited:

@@ -1,6 +1,5 @@
 """Generators trained elsewhere, made ours: PyTorch's own example of fast neural style."""
 
-import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from allaprima.architectures import check_finite, check_held
 from allaprima.errors import InputError, first_line, some_of
 from allaprima.generators.johnson import JohnsonGenerator
+from allaprima.weights import named, read_pickle
 
 EXAMPLE = "the transformer network of PyTorch's fast_neural_style example"
 # Ours: theirs, convolution and norm.
@@ -24,7 +25,7 @@ LAYERS = {
 }
 # Kept by old versions for a norm that never used them.
 STALE = re.compile(r"(in\d+|res\d+\.in\d+)\.(running_mean|running_var|num_batches_tracked)")
-RESIDUAL = re.compile(r"res(\d+)\.")
+RESIDUAL = re.compile(r"res(\d{1,9})\.")
 
 
 def import_transformer_net(path: str | Path) -> JohnsonGenerator:
@@ -46,14 +47,9 @@ def import_transformer_net(path: str | Path) -> JohnsonGenerator:
     Raises:
         InputError: no such file, a damaged one, one that asks for code, or another network.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file")
-    try:
-        read = _read_safetensors if path.suffix == ".safetensors" else _read_pickle
-        return _convert(_plain(read(path)))
-    except (InputError, OSError) as error:
-        raise InputError(f"{path}: {error}") from error
+    with named(path) as file:
+        read = _read_safetensors if file.suffix == ".safetensors" else read_pickle
+        return _convert(_plain(read(file)))
 
 
 def _read_safetensors(path: Path) -> Any:
@@ -63,37 +59,33 @@ def _read_safetensors(path: Path) -> Any:
         raise InputError(f"damaged, incomplete or not a safetensors file ({error})") from error
 
 
-def _read_pickle(path: Path) -> Any:
-    try:
-        return torch.load(path, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:
-        asked = re.findall(r"GLOBAL (\S+)", str(error)) or ["more than tensors and plain values"]
-        raise InputError(
-            f"refused, for reading it could run code that it brings (it asks for {asked[0]}). "
-            "Where you trust it, save its state_dict() alone with torch.save"
-        ) from error
-    except Exception as error:  # torch raises nearly anything at a damaged file
-        raise InputError(
-            f"damaged, incomplete or no file of torch.save ({first_line(error)})"
-        ) from error
-
-
 def _plain(state: Any) -> dict[str, Tensor]:
     """Tensors by name, float32, without what is stale and what DataParallel puts before names."""
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not state:
         raise InputError(f"holds no state dict of {EXAMPLE}")
-    named = {str(name).removeprefix("module."): value for name, value in state.items()}
-    plain = {name: value for name, value in named.items() if not STALE.fullmatch(name)}
+    plain: dict[str, Any] = {}
+    for key, value in state.items():
+        if not isinstance(key, str) or not key.isprintable():
+            raise InputError(f"a tensor's name is no plain text: {_not_it()}")
+        name = key.removeprefix("module.")
+        if name in plain:
+            raise InputError(f"{name:.60} is there twice, with and without 'module.'; keep one")
+        plain[name] = value
+    plain = {name: value for name, value in plain.items() if not STALE.fullmatch(name)}
     for name, value in plain.items():
-        if not isinstance(value, Tensor) or value.layout != torch.strided:
+        if not isinstance(value, Tensor):
             raise InputError(f"{name:.60} is {type(value).__name__}, no plain tensor: {_not_it()}")
         if not value.is_floating_point():
             raise InputError(f"{name:.60} holds {value.dtype}; must be fractions")
-        if value.numel() == 0 or not value.isfinite().all():
-            raise InputError(f"{name:.60} is NaN, infinite or none")
-    return {name: value.float() for name, value in plain.items()}
+        if value.numel() == 0:
+            raise InputError(f"{name:.60} is empty: {_not_it()}")
+    check_held(plain)
+    try:
+        return {name: value.float() for name, value in plain.items()}
+    except NotImplementedError as error:  # packed types, such as float4
+        raise InputError(f"tensors that are no plain numbers ({first_line(error)})") from error
 
 
 def _convert(theirs: dict[str, Tensor]) -> JohnsonGenerator:
@@ -101,8 +93,9 @@ def _convert(theirs: dict[str, Tensor]) -> JohnsonGenerator:
     if missing := [name for name in names.values() if name not in theirs]:
         raise InputError(f"tensors are missing: {some_of(missing)}; {_not_it()}")
     if extra := theirs.keys() - set(names.values()):
-        raise InputError(f"{some_of(sorted(extra))} has no place: {_not_it()}")
-    a, b, c = (theirs[names[f"down.{i}.0.bias"]].numel() for i in range(3))
+        names = some_of(f"{name:.60}" for name in sorted(extra))
+        raise InputError(f"{names} has no place: {_not_it()}")
+    a, b, c = (theirs[names[f"down.{i}.0.weight"]].shape[:1].numel() for i in range(3))
     num_blocks = sum(name.endswith(".body.0.weight") for name in names)
     with torch.device("meta"):
         generator = JohnsonGenerator((a, b, c), num_blocks, upsampling="nearest", output="linear")
@@ -118,6 +111,7 @@ def _convert(theirs: dict[str, Tensor]) -> JohnsonGenerator:
     first *= 255
     last /= 255
     weights["to_rgb.bias"] = weights["to_rgb.bias"] / 255 - 0.5
+    check_finite({name: weights[ours] for ours, name in names.items()})
     generator.load_state_dict(weights, assign=True)
     return generator.eval().requires_grad_(False)
 

@@ -13,7 +13,9 @@ from allaprima.processors import memory_bytes
 # A pixel needs 12 bytes as a photo, 12 as a painting, and some 200 between the generator's layers.
 BYTES_PER_PIXEL = 250
 MEMORY_SHARE = 0.25
-NO_MEMORY = "there is not enough memory to paint it; --size 2048 takes less"
+NO_MEMORY = (
+    "there is not enough memory to paint it; --size 2048 or a smaller --output-size takes less"
+)
 
 Finished = Callable[[Path, Path, InputError | None], None]
 

@@ -1,6 +1,7 @@
 """Which file each photo, clip or texture is painted into; mistakes are told before any work."""
 
 import glob
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,14 +14,44 @@ from allaprima.clips import (
     target_suffix,
 )
 from allaprima.errors import InputError, some_of
-from allaprima.images import READ_SUFFIXES, WRITE_FORMATS, check_writable, find_pictures
+from allaprima.images import (
+    READ_SUFFIXES,
+    WRITE_FORMATS,
+    check_writable,
+    find_pictures,
+    system_errors_told,
+)
 
 Plan = list[tuple[Path, Path]]
 
 FOUND_SUFFIXES = tuple({*READ_SUFFIXES, *CLIP_SUFFIXES} - {*NAMED_ONLY_SUFFIXES})
 
 
-def plan_outputs(inputs: Sequence[Path], output: Path | None, style: str) -> Plan:
+def output_path(text: str, of_one: bool) -> Path:
+    """What was said as --output.
+
+    Args:
+        of_one: one file is to be painted, so that one may be meant, not a folder.
+
+    Raises:
+        InputError: "-", or a new name with a suffix, but of no format that is known.
+    """
+    if text == "-":
+        raise InputError("--output -: name a file or a folder, such as ./-; none is piped")
+    output = Path(text)
+    is_folder = text.endswith(("/", os.sep)) or os.path.isdir(text)
+    if of_one and output.suffix and not is_folder and not _is_file(output):
+        raise InputError(
+            f"--output {text}: pictures are written as {', '.join(WRITE_FORMATS)}, clips as "
+            f"{', '.join(TARGET_SUFFIXES)}; a folder of that name is {text}/"
+        )
+    return output
+
+
+@system_errors_told()
+def plan_outputs(
+    inputs: Sequence[Path], output: Path | None, style: str, mask: Path | None = None
+) -> Plan:
     """Pairs of a photo or clip and the file to paint it into, whether that exists or not.
 
     Without ``output``, ``photo.jpg`` becomes ``photo_STYLE.jpg`` beside it, and a folder is
@@ -34,7 +65,7 @@ def plan_outputs(inputs: Sequence[Path], output: Path | None, style: str) -> Pla
 
     Raises:
         InputError: a photo is missing, there is none at all, or an output would be written twice,
-            over a photo, or where it cannot be.
+            over a photo or the mask, or where it cannot be.
     """
     inputs = [path for each in inputs for path in _expand(each)]
     to_file = output is not None and _is_file(output)
@@ -53,10 +84,11 @@ def plan_outputs(inputs: Sequence[Path], output: Path | None, style: str) -> Pla
             f"no picture in {some_of(inputs)}; pictures end in {', '.join(READ_SUFFIXES)}, "
             f"clips in {', '.join(CLIP_SUFFIXES)}"
         )
-    _check_plan(plan)
+    _check_plan(plan, mask)
     return list(plan.items())
 
 
+@system_errors_told()
 def plan_texture(output: Path | None, style: str, *, overwrite: bool = False) -> Path:
     """The file to paint a texture into: ``STYLE_texture.png`` here, or in ``output`` if a folder.
 
@@ -81,22 +113,26 @@ def _expand(path: Path) -> list[Path]:
 
 
 def _is_file(output: Path) -> bool:
-    return not output.is_dir() and output.suffix.lower() in (*READ_SUFFIXES, *CLIP_SUFFIXES)
+    return not os.path.isdir(output) and output.suffix.lower() in (*READ_SUFFIXES, *CLIP_SUFFIXES)
 
 
 def _mirror(
     folder: Path, output: Path | None, style: str, alone: bool
 ) -> Iterator[tuple[Path, Path]]:
-    named = folder if folder.name not in ("", "..") else folder.resolve()
+    named = folder if folder.name not in ("", "..") else _real(folder)
     if output is None:
         output = named.parent / f"{named.name}_{style}"
     elif not alone:
         output = output / named.name
-    own = output.resolve()
+    own = _real(output)
     for photo in find_pictures(folder, FOUND_SUFFIXES):
-        if own == folder.resolve() or own not in photo.resolve().parents:
+        if own == _real(folder) or own not in _real(photo).parents:
             inside = photo.relative_to(folder)
             yield photo, output / inside.with_name(f"{photo.stem}{_suffix(photo)}")
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve() fails at links in a circle
 
 
 def _suffix(photo: Path) -> str:
@@ -105,13 +141,15 @@ def _suffix(photo: Path) -> str:
     return photo.suffix if photo.suffix.lower() in WRITE_FORMATS else ".png"
 
 
-def _check_plan(plan: dict[Path, Path]) -> None:
-    photos = {photo.resolve() for photo in plan}
+def _check_plan(plan: dict[Path, Path], mask: Path | None) -> None:
+    photos = {_real(photo) for photo in plan}
     painted_from: dict[Path, Path] = {}
     for photo, painted in plan.items():
-        real = painted.resolve()
+        real = _real(painted)
         if real in photos:
             raise InputError(f"{painted} is itself a photo to paint; choose another --output")
+        if mask is not None and real == _real(mask):
+            raise InputError(f"{painted} is the --mask; choose another --output")
         if real in painted_from:
             raise InputError(
                 f"{painted_from[real]} and {photo} would both be painted into {painted}; "

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from allaprima.decoding import check_regular
 from allaprima.errors import InputError
 from allaprima.images import READ_SUFFIXES, Box, find_pictures, read_photo, resize
 
@@ -94,6 +95,7 @@ def _read_square_of_plain_jpeg(
     Plain are colour JPEGs without profile and EXIF, as nearly all of COCO's.
     """
     try:
+        check_regular(path)
         with Image.open(io.BytesIO(path.read_bytes()), formats=("JPEG",)) as image:
             if image.mode != "RGB" or not image.info.keys().isdisjoint(("icc_profile", "exif")):
                 return None

@@ -14,10 +14,17 @@ from allaprima.outputs import Plan
 
 
 def recipe_of(generators: Sequence[Path], controls: Controls, *options: object) -> str:
-    """A short name of all that decides how photos are painted: files' contents and options."""
+    """A short name of all that decides how photos are painted: files' contents and options.
+
+    Raises:
+        InputError: a generator's file cannot be read.
+    """
     recipe = hashlib.sha256()
     for file in generators:
-        recipe.update(hashlib.sha256(file.read_bytes()).digest())
+        try:
+            recipe.update(hashlib.sha256(file.read_bytes()).digest())
+        except OSError as error:
+            raise InputError(f"{file} cannot be read: {error.strerror}") from error
     for name, value in vars(controls).items():
         recipe.update(f"{name}=".encode())
         recipe.update(value.tobytes() if name == "mask" and value is not None else b"")
@@ -79,7 +86,8 @@ def left_to_paint(plan: Plan, recipes: Recipes) -> Plan:
 
 
 def _made_by(painted: Path) -> str:
-    note = read_note(painted) if painted.suffix.lower() in TARGET_SUFFIXES else ""
+    is_clip = painted.suffix.lower() in TARGET_SUFFIXES and painted.is_file()
+    note = read_note(painted) if is_clip else ""
     return note or read_made_by(painted)
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -45,7 +46,8 @@ def save_generator(
 
     Raises:
         InputError: another suffix, a file that is there already or cannot be written, weights
-            that are not finite, a generator from outside ``allaprima.generators``.
+            that are not finite or exceed float16, a generator from elsewhere than
+            ``allaprima.generators``.
     """
     import torch
     from safetensors.torch import save
@@ -53,15 +55,21 @@ def save_generator(
     path = Path(path)
     if path.suffix != SUFFIX:
         raise InputError(f"{path}: a generator's file ends in {SUFFIX}")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists already; choose another name or allow overwriting")
+    if os.path.exists(path) and not overwrite:  # where it may not be asked, writing says why
+        raise InputError(f"{path} exists already; choose another name or say --overwrite")
     assert not set(metadata) & set(OURS), f"{OURS} are written from the generator itself"
-    dtype = torch.float16 if half else torch.float32
     weights = {
-        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
-        for name, tensor in generator.state_dict().items()
+        name: t.detach().to("cpu", torch.float32 if t.is_floating_point() else None).contiguous()
+        for name, t in generator.state_dict().items()
     }
     check_finite(weights)
+    if half:
+        weights = {n: t.half() if t.is_floating_point() else t for n, t in weights.items()}
+        if large := [name for name, t in weights.items() if not t.isfinite().all()]:
+            raise InputError(
+                f"{path}: weights exceed float16's range (65504): {some_of(large)}; "
+                "leave out --float16"
+            )
     description = describe_generator(generator)
     header = {
         "format_version": FORMAT_VERSION,
@@ -75,7 +83,7 @@ def save_generator(
         partial.write_bytes(_in_order(save(weights, header)))
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be written: {error}") from error
+        raise InputError(f"{path} cannot be written: {_reason(error)}") from error
     finally:
         with suppress(OSError):
             partial.unlink()
@@ -100,7 +108,7 @@ def load_generator(path: str | Path) -> tuple["nn.Module", dict[str, Any]]:
     Raises:
         InputError: naming the file and what is wrong with it.
     """
-    with _named(path) as file:
+    with named(path) as file:
         read = _read_checkpoint if file.suffix == ".ckpt" else _read_safetensors
         metadata, weights = read(file)
         return rebuild_generator(metadata, weights), metadata
@@ -116,7 +124,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray
         InputError: as :func:`load_generator`, but for that.
     """
     found = None
-    with _named(path) as file:
+    with named(path) as file:
         if file.suffix != ".ckpt":
             with suppress(TypeError, AttributeError):  # bfloat16 and the like
                 found = _read_safetensors(file, "numpy")
@@ -136,26 +144,36 @@ def read_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray
 
 
 @contextmanager
-def _named(path: str | Path) -> Iterator[Path]:
+def named(path: str | Path) -> Iterator[Path]:
     """What is wrong with a file is told with the file's name."""
     path = Path(path)
     try:
+        if path.is_dir():
+            raise InputError("this is a folder; name the file in it")
         if not path.is_file():
             raise InputError("there is no such file")
         yield path
     except (InputError, OSError) as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> Any:
+    """The system's words alone, where it has some: the path is told beside them."""
+    return getattr(error, "strerror", None) or error
 
 
 def find_generator(name_or_path: str | Path) -> Path:
     """An existing file as it is, else the shipped generator of that name.
 
     Raises:
-        InputError: neither; lists the shipped names.
+        InputError: neither, listing the shipped names; a path that the system refuses.
     """
     path, shipped = Path(name_or_path), list_generators()
-    if path.is_file():
-        return path
+    try:
+        if path.is_file():
+            return path
+    except OSError as error:  # no permission, too long a name
+        raise InputError(f"{path}: {_reason(error)}") from error
     if str(name_or_path) in shipped:
         return shipped[str(name_or_path)]
     known = f"shipped are {', '.join(shipped)}" if shipped else "none is shipped yet"
@@ -195,18 +213,39 @@ def _read_safetensors(path: Path, framework: str = "pt") -> tuple[dict[str, Any]
         ) from error
 
 
-def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, "Tensor"]]:
+def read_pickle(path: Path) -> Any:
+    """What ``torch.save`` wrote, if that is tensors and plain values; no code is run.
+
+    Raises:
+        InputError: a damaged file, or one that asks for code.
+    """
     import torch
 
     try:
-        checkpoint = torch.load(path, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:
-        asked = re.findall(r"GLOBAL (\S+)", str(error)) or ["more than tensors and plain values"]
-        raise InputError(
-            f"refused, for reading it could run code that it brings (it asks for {asked[0]})"
-        ) from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # torch raises nearly anything at a damaged file
-        raise InputError(f"damaged or incomplete checkpoint ({first_line(error)})") from error
+        why = first_line(error)
+        if "TorchScript" in why:
+            raise InputError(
+                "refused, for a TorchScript archive is a program. Where you trust it, save the "
+                "state_dict() of what torch.jit.load reads of it, with torch.save"
+            ) from error
+        # Its own words for code advise to run it.
+        if isinstance(error, pickle.UnpicklingError) or "weights_only" in why:
+            asked = re.search(r"GLOBAL (\S+)", str(error))
+            what = asked[1] if asked else "more than tensors and plain values"
+            raise InputError(
+                f"refused, for reading it could run code that it brings (it asks for {what}). "
+                "Where you trust it, save its tensors alone, its state_dict(), with torch.save"
+            ) from error
+        why = f" ({why})" if " " in why else ""  # else a bare number or type
+        raise InputError(f"damaged, incomplete or no file of torch.save{why}") from error
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, "Tensor"]]:
+    checkpoint = read_pickle(path)
     record = checkpoint.get("allaprima") if isinstance(checkpoint, dict) else None
     if not isinstance(record, dict):
         raise InputError("holds no generator: it is not a checkpoint of our training")

@@ -1,6 +1,7 @@
 """What the Hydra entry points share: resolvers for the YAML, and errors told without traceback."""
 
 import errno
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,11 +19,17 @@ def register_resolvers() -> None:
     """Make ``${asset:…}``, ``${stem:…}``, ``${best_precision:…}`` and the like known to YAML."""
     for name, resolver in {
         "asset": lambda path: str(resource_dir("assets") / path),
-        "stem": lambda path: Path(path).stem if path else "none",
+        "stem": lambda path: Path(path).stem if path and isinstance(path, str) else "none",
         "best_precision": best_precision,
         "steps_without_budget": lambda steps, budget: -1 if budget else steps,
     }.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
+
+
+def expand_home() -> None:
+    """Let ``~/`` in the command's values be the home folder; shells leave it, Hydra refuses it."""
+    home = str(Path.home())
+    sys.argv[1:] = [re.sub(r"(?<=[=,[])~(?=/)", lambda _: home, each) for each in sys.argv[1:]]
 
 
 def best_precision(accelerator: str) -> str:

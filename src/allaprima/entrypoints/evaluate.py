@@ -1,5 +1,6 @@
 """evaluate.py: a checkpoint's single pass against slow optimisation, on validation photos."""
 
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from allaprima.entrypoints.configuration import register_resolvers, run_or_explain
+from allaprima.entrypoints.configuration import expand_home, register_resolvers, run_or_explain
 from allaprima.entrypoints.evaluation_job import Job, check_size, prepare
 from allaprima.entrypoints.train import command, shown
 from allaprima.errors import InputError
@@ -24,6 +25,20 @@ from allaprima.resources import resource_dir
 from allaprima.weights import find_generator
 
 INTERRUPTED = 130  # the shell's status of a command that Ctrl-C ended
+MAX_SEED = 2**32 - 1  # as train.py has it
+MAX_SIZE_PX = 8192  # of which VGG's first activations take 17 GB
+PATH = "a name or path; one that reads as a number, a list or a switch begins with ./"
+SWITCH = "true or false"
+TYPES: dict[str, tuple[Any, str]] = {
+    "checkpoint": (str, PATH),
+    "output_dir": (str, PATH),
+    "style.image": (str | None, PATH),
+    "reuse": (str | None, PATH),
+    "data.root": (str | None, PATH),
+    "until_beaten": (bool, SWITCH),
+    "resume": (bool, SWITCH),
+    "overwrite": (bool, SWITCH),
+}
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -31,6 +46,7 @@ console = Console(highlight=False, markup=False, soft_wrap=True)
 def main() -> None:
     """Console entry point."""
     register_resolvers()
+    expand_home()
     configs = str(resource_dir("configs").resolve())
     task = hydra.main(version_base="1.3", config_path=configs, config_name="evaluate")
     task(lambda cfg: run_or_explain(evaluate, cfg))()
@@ -43,7 +59,9 @@ def evaluate(cfg: DictConfig) -> None:
         InputError: what the user gave cannot be evaluated.
     """
     plan = read_plan(cfg)
-    folder = EvaluationFolder(Path(cfg.output_dir), resume=cfg.resume, overwrite=cfg.overwrite)
+    folder = EvaluationFolder(
+        Path(cfg.output_dir), cfg.sizes, resume=cfg.resume, overwrite=cfg.overwrite
+    )
     job, recipe = prepare(cfg, plan)
     reuse = None if cfg.reuse is None else Path(cfg.reuse)
     if reuse and (job.loss is None or not (reuse / "photos").is_dir()):
@@ -67,23 +85,28 @@ def evaluate(cfg: DictConfig) -> None:
 
 
 def read_plan(cfg: DictConfig) -> Plan:
-    """Check the options that a plan and the photos' sizes are made of, before any work."""
+    """Check the options themselves, before any work."""
     if cfg.checkpoint is None:
         raise InputError("checkpoint is not given: add checkpoint=FILE.safetensors, or a .ckpt")
+    for name, (type_, rule) in TYPES.items():
+        if not isinstance(value := OmegaConf.select(cfg, name), type_):
+            raise InputError(f"{name}={value} must be {rule}")
     for name in ("sizes", "starts"):
         if not OmegaConf.is_list(cfg[name]) or not cfg[name]:
             raise InputError(f"{name}={cfg[name]} must be a list, such as {name}=[{_usual[name]}]")
-    for name, number in (
-        ("evaluations", cfg.evaluations),
-        ("data.num_val", cfg.data.num_val),
-        *(("sizes", size) for size in cfg.sizes),
+    for name, number, least, most in (
+        ("evaluations", cfg.evaluations, 1, math.inf),
+        ("data.num_val", cfg.data.num_val, 1, math.inf),
+        ("seed", cfg.seed, 0, MAX_SEED),
+        *(("sizes", size, 1, MAX_SIZE_PX) for size in cfg.sizes),
     ):
-        if type(number) is not int or number < 1:
-            raise InputError(f"{name}: {number} must be a whole number of at least 1")
+        if type(number) is not int or not least <= number <= most:
+            end = f" and at most {most}" if most < math.inf else ""
+            raise InputError(f"{name}: {number} must be a whole number of at least {least}{end}")
     if unknown := [start for start in cfg.starts if start not in STARTS]:
         raise InputError(f"starts: {unknown[0]} is unknown; take some of {', '.join(STARTS)}")
     starts = tuple(dict.fromkeys(cfg.starts))
-    return Plan(starts, cfg.evaluations, bool(cfg.until_beaten), cfg.seed)
+    return Plan(starts, cfg.evaluations, cfg.until_beaten, cfg.seed)
 
 
 _usual = {"sizes": "256,512", "starts": "noise,content"}

@@ -9,6 +9,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
 
 from allaprima.errors import InputError
 from allaprima.evaluate import (
@@ -116,7 +117,8 @@ def build(part: Mapping[str, Any], name: str, **objects: Any) -> Any:
 def check_size(job: Job, size_px: int) -> None:
     """Raise InputError unless photos of this side suit the task, the generator and the loss."""
     try:
-        given = job.task.input(torch.zeros(1, 3, size_px, size_px))
+        with FakeTensorMode():  # shapes alone, no memory
+            given = job.task.input(torch.zeros(1, 3, size_px, size_px))
     except InputError as error:
         raise InputError(f"sizes: {size_px} px do not suit the task: {error}") from error
     least: Any = getattr(job.generator, "min_size_px", 1)

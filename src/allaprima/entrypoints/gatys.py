@@ -13,7 +13,7 @@ from omegaconf import DictConfig, ListConfig, open_dict
 from torch import Tensor
 
 from allaprima.allocator import keep_freed_memory
-from allaprima.entrypoints.configuration import register_resolvers, run_or_explain
+from allaprima.entrypoints.configuration import expand_home, register_resolvers, run_or_explain
 from allaprima.entrypoints.watch import Watch, console
 from allaprima.errors import InputError
 from allaprima.gatys import (
@@ -41,6 +41,7 @@ class Job(NamedTuple):
 def main() -> None:
     """Console entry point."""
     register_resolvers()
+    expand_home()
     configs = str(resource_dir("configs").resolve())
     task = hydra.main(version_base="1.3", config_path=configs, config_name="gatys")
     task(lambda cfg: run_or_explain(paint, cfg))()

@@ -1,12 +1,14 @@
 """import_generator.py: models of PyTorch's fast neural style example, made ours."""
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from allaprima.entrypoints.printing import take_any_name
 from allaprima.errors import InputError
 from allaprima.weights import SUFFIX, save_generator
 
@@ -36,15 +38,19 @@ def import_generator(
 
     Tensors alone are read: a file that could run code is refused.
     """
+    take_any_name()
     path = output or Path(f"{model.stem}{SUFFIX}")
     try:
+        if os.path.exists(path) and os.path.exists(model) and os.path.samefile(path, model):
+            raise InputError(f"{path} is the model itself; name another file with --output")
         from allaprima.importing import EXAMPLE, import_transformer_net
 
         generator = import_transformer_net(model)
         style = {"name": path.stem, "title": title or path.stem, "artist": artist}
+        style |= {"licence": licence, "source": source}
         metadata = {
-            "style": style | {"licence": licence, "source": source},
-            "recipe": f"{EXAMPLE}, imported from {model.name}",
+            "style": {key: text and _printable(text) for key, text in style.items()},
+            "recipe": f"{EXAMPLE}, imported from {_printable(model.name)}",
             "imported_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
         }
         save_generator(path, generator, metadata, half=float16, overwrite=overwrite)
@@ -52,3 +58,8 @@ def import_generator(
         console.print(f"error: {error}")
         raise typer.Exit(1) from None
     typer.echo(f"Wrote {path}. Paint with it:\n  python scripts/stylize.py PHOTO.jpg -c {path}")
+
+
+def _printable(text: str) -> str:
+    """Text with "?" for what no encoding has: bytes of a file's name that are no UTF-8."""
+    return text.encode(errors="replace").decode()

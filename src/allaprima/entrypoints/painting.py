@@ -1,7 +1,6 @@
 """stylize.py at work: photos and clips painted, told of and counted; folders watched."""
 
 import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,8 +12,9 @@ from typing import Any
 from allaprima.clips import by_frames
 from allaprima.controls import Controls
 from allaprima.entrypoints.clip_painting import ClipOptions, paint_clip
+from allaprima.entrypoints.printing import say, tell
 from allaprima.errors import InputError
-from allaprima.images import count_pixels, read_picture, write_picture
+from allaprima.images import check_long_side, count_pixels, read_picture, write_picture
 from allaprima.many_photos import NO_MEMORY, PixelBudget, paint_many
 from allaprima.outputs import Plan
 from allaprima.records import Recipes, left_to_paint, made_by
@@ -22,11 +22,6 @@ from allaprima.stylize import Stylizer
 
 NUM_READERS = 3  # threads around one painter: one reads, one paints, one writes
 LOOK_EVERY_S = 1.0
-
-
-def tell(line: str) -> None:
-    """A line that is no result."""
-    print(line, file=sys.stderr, flush=True)
 
 
 @dataclass
@@ -57,8 +52,10 @@ class Painting:
             InputError: what is wrong with the photo, or with the place for the painting.
         """
         made = made_by(self.recipes.photos, photo)
-        with self.budget.hold(count_pixels(photo)):
+        size_px, output_size_px = self.controls.size_px, self.controls.output_size_px
+        with self.budget.hold(count_pixels(photo, size_px, output_size_px)):
             picture = read_picture(photo, max_pixels=self.max_pixels, as_stored=True)
+            check_long_side(painted, output_size_px or max(picture.rgb.shape[:2]))
             picture = self.stylizer.paint(picture, self.controls)
             write_picture(painted, picture, overwrite=True, made_by=made)
 
@@ -199,10 +196,10 @@ def report(written: Sequence[Path]) -> None:
     """Name the files that were written, or, if they are many, their number and folder."""
     if len(written) <= 5:
         for file in written:
-            print(f"Wrote {file}")
+            say(f"Wrote {file}")
     else:
         folder = os.path.commonpath([file.parent.absolute() for file in written])
-        print(f"Wrote {len(written)} paintings in {folder}")
+        say(f"Wrote {len(written)} paintings in {folder}")
 
 
 def progress_bar(total: int) -> Any:

@@ -1,12 +1,13 @@
 """stylize.py: paint photos, videos, folders of them, or textures with a trained generator."""
 
+import math
 import os
 import re
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from allaprima.entrypoints.printing import say, take_any_name, tell
 from allaprima.entrypoints.stylize_options import parse_options
 from allaprima.errors import InputError
 
@@ -21,11 +22,10 @@ MAX_PARALLEL = 4  # photos painted at once, each on its share of the cores
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Console entry point; ends by SystemExit with the status: 0, 1 of failures, 130 of Ctrl-C."""
-    options = parse_options(arguments)
+    take_any_name()
     try:
-        from allaprima.entrypoints.painting import tell
-
         try:
+            options = parse_options(arguments)
             raise SystemExit(list_styles() if options.list else run(options))
         except InputError as error:
             tell(f"error: {error}")
@@ -46,11 +46,7 @@ def list_styles() -> int:
         lines.append(f"{name:20} {', '.join(map(str, known))}".rstrip())
         if (thumbnail := file.with_suffix(".jpg")).exists():
             lines.append(f"{'':20} {thumbnail}")
-    try:
-        none = "No generator is shipped yet; scripts/train.py trains one."
-        print("\n".join(lines) or none, flush=True)
-    except BrokenPipeError:  # who reads has had enough, as head has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to flush
+    say("\n".join(lines) or "No generator is shipped yet; scripts/train.py trains one.")
     return 0
 
 
@@ -60,8 +56,17 @@ def run(options: Any) -> int:
     Raises:
         InputError: nothing can be painted so.
     """
+    from allaprima.outputs import output_path
     from allaprima.weights import find_generator
 
+    if "" in (*options.photos, *options.checkpoint, options.output, options.mask):
+        raise InputError(
+            'a PHOTO, STYLE or PATH is empty: name one (is a variable unset?); "." is this folder'
+        )
+    if not 0 < options.max_megapixels * 1e6 < math.inf:
+        raise InputError(
+            f"--max-megapixels {options.max_megapixels:g} must be a number above 0, such as 200"
+        )
     if options.photos and options.texture is not None:
         raise InputError(
             f"--texture {options.texture} is painted without photos; leave one of them out"
@@ -75,7 +80,10 @@ def run(options: Any) -> int:
         "precision": options.precision,
         "tile": options.tile,
     }
-    output = None if options.output is None else Path(options.output)
+    of_one = options.texture is not None or (
+        len(options.photos) == 1 and not os.path.isdir(options.photos[0])
+    )
+    output = None if options.output is None else output_path(options.output, of_one)
     work = paint_photos if options.texture is None else paint_texture
     return work(options, generators, settings, output)
 
@@ -89,12 +97,13 @@ def paint_texture(
         InputError: the size, the file or the generator will not do.
     """
     from allaprima.entrypoints.painting import report
-    from allaprima.images import write_picture
+    from allaprima.images import check_long_side, write_picture
     from allaprima.outputs import plan_texture
     from allaprima.stylize import Stylizer
 
     size = parse_size(options.texture)
     file = plan_texture(output, style_of(generators), overwrite=options.overwrite)
+    check_long_side(file, max(size))
     texture = Stylizer(generators, options.device, **settings).texture(*size)
     write_picture(file, texture, overwrite=options.overwrite)
     report([file])
@@ -117,7 +126,8 @@ def paint_photos(
     from allaprima.records import Recipes, recipe_of
     from allaprima.stylize import Stylizer
 
-    mask = None if options.mask is None else read_mask(options.mask)
+    mask_file = None if options.mask is None else Path(options.mask)
+    mask = None if mask_file is None else read_mask(mask_file)
     controls = Controls(options.size, options.output_size, options.strength, options.colors, mask)
     clip_options = ClipOptions(options.codec, options.quality, options.steady)
     looks = generators, controls, *settings.values()
@@ -125,7 +135,8 @@ def paint_photos(
     max_pixels = round(options.max_megapixels * 1e6)
 
     def plan_now() -> "Plan":
-        return plan_outputs([Path(photo) for photo in options.photos], output, style_of(generators))
+        photos = [Path(photo) for photo in options.photos]
+        return plan_outputs(photos, output, style_of(generators), mask_file)
 
     def begin(**work: Any) -> "Painting":
         stylizer = Stylizer(generators, options.device, **work, **settings)
@@ -153,7 +164,7 @@ def paint_left(
         InputError: as :func:`allaprima.records.left_to_paint`, or as ``begin``.
     """
     from allaprima.clips import by_frames
-    from allaprima.entrypoints.painting import name_of, paint_plan, tell
+    from allaprima.entrypoints.painting import name_of, paint_plan
     from allaprima.entrypoints.share_shown import show_share
     from allaprima.processors import num_cores
     from allaprima.records import left_to_paint

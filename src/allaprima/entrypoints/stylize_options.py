@@ -3,6 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
+from allaprima.entrypoints.printing import say
+
 DESCRIPTION = """\
 Paint photos, videos and animations in the style of a trained generator; sizes stay as they are.
 
@@ -42,7 +44,11 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     _add_clips(parser.add_argument_group("videos and animations"))
     _add_noise(parser.add_argument_group("textures and noise"))
     _add_machine(parser.add_argument_group("the machine"))
-    options = parser.parse_intermixed_args(arguments)
+    try:
+        options = parser.parse_intermixed_args(arguments)
+    except SystemExit:
+        say("", end="")  # what --help printed may not be written yet
+        raise
     if not options.list:
         if not options.checkpoint:
             parser.error("choose a style: -c NAME, or -c FILE.safetensors; --list names them")

@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from allaprima.allocator import keep_freed_memory
-from allaprima.entrypoints.configuration import register_resolvers, run_or_explain
+from allaprima.entrypoints.configuration import expand_home, register_resolvers, run_or_explain
 from allaprima.errors import InputError
 from allaprima.images import RESIZE_FILTER
 from allaprima.resources import resource_dir
@@ -22,6 +22,7 @@ from allaprima.weights import find_generator, load_generator
 def main() -> None:
     """Console entry point."""
     register_resolvers()
+    expand_home()
     configs = str(resource_dir("configs").resolve())
     task = hydra.main(version_base="1.3", config_path=configs, config_name="train")
     task(lambda cfg: run_or_explain(train, cfg))()
