@@ -1,6 +1,7 @@
 """What video and animation files have in common: frames with times, and where they go."""
 
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -66,7 +67,8 @@ def partial_file(target: Path) -> Iterator[Path]:
         InputError: the file cannot be written, such as on a full disk.
     """
     # The suffix stays, for it decides the format; the name may be as long as names can be.
-    partial = target.with_name(f".{os.getpid()}.part{target.suffix}")
+    name = zlib.crc32(os.fsencode(target.name))
+    partial = target.with_name(f".{name:08x}.{os.getpid()}.part{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield partial

@@ -2,7 +2,7 @@
 
 import io
 import os
-import threading
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -169,7 +169,8 @@ def write_picture(
         rgb, alpha = _put_on_white(rgb, alpha), None
     pixels = to_uint8(rgb) if alpha is None else np.dstack([to_uint8(rgb), to_uint8(alpha)])
     # Not the picture's name and more: that may be as long as names can be.
-    partial = path.with_name(f".{os.getpid()}.{threading.get_ident()}.part")
+    name = zlib.crc32(os.fsencode(path.name))
+    partial = path.with_name(f".{name:08x}.{os.getpid()}.part")
     try:
         encoded = io.BytesIO()  # for a full disk is told more plainly here than by Pillow
         exif = Image.Exif()
