@@ -455,10 +455,10 @@ def test_a_restoration_is_told_its_metrics(evaluate, noise_photos):
         (["checkpoint=texture.safetensors"], ["paints textures"]),
         (["checkpoint=resized.safetensors"], ["resized by lanczos", RESIZE_FILTER]),
         (["style.image=null"], ["style.image=FOLDER/painting.png"]),
-        (["style.image=5"], ["style.image=5 must be a name or path"]),
-        (["output_dir=5"], ["output_dir=5 must be a name or path"]),
-        (["data.root=5"], ["data.root=5 must be a name or path"]),
-        (["reuse=5"], ["reuse=5 must be a name or path"]),
+        *(
+            ([f"{name}=5"], [f"{name}=5 must be a name or path"])
+            for name in ("style.image", "output_dir", "data.root", "reuse")
+        ),
         (["resume=yes"], ["resume=yes must be true or false"]),
         (["seed=abc"], ["seed: abc", "at least 0 and at most 4294967295"]),
         (["style.image=other.png"], ["trained on painting.png"]),

@@ -415,3 +415,8 @@ def test_importing_weights_loads_neither_torch_nor_lightning_nor_hydra():
     code = "import sys, allaprima.weights; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "pytorch_lightning", "hydra"} & set(run.stdout.split())
+
+
+def test_the_longest_of_names_can_be_written(generator, tmp_path):
+    save_generator(path := tmp_path / f"{'x' * 243}.safetensors", generator, {})
+    assert [*tmp_path.iterdir()] == [path]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
-from allaprima.errors import InputError
+from allaprima.errors import InputError, reason
 
 READ_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 ANIMATED_FORMATS = ("GIF", "WEBP", "PNG")
@@ -156,8 +156,3 @@ def _srgb_transform(profile: bytes, mode: str) -> tuple[str, ImageCms.ImageCmsTr
         ImageCms.Intent.RELATIVE_COLORIMETRIC,
         flags,
     )
-
-
-def reason(error: Exception) -> str:
-    """What the system or Pillow says, without numbers of errors."""
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -22,3 +22,8 @@ def some_of(items: Iterable[Any], limit: int = 3) -> str:
 def first_line(error: Exception) -> str:
     """An error in one line."""
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def reason(error: Exception) -> str:
+    """What the system or a library says, without numbers of errors and the path."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -15,6 +15,7 @@ from allaprima.errors import InputError
 from allaprima.evaluate import EarlierRuns, Figures, Pictures, Plan, best_so_far
 from allaprima.evaluation_report import summarize, worth, write_page
 from allaprima.images import read_picture, write_picture
+from allaprima.partial import partial_of
 from allaprima.plots import draw_curves, to_pixels, write_contact_sheet
 
 NOT_RUN = "not run"
@@ -195,7 +196,7 @@ def fingerprint(content: bytes) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = partial_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(text, encoding="utf-8")

@@ -1,7 +1,6 @@
 """What video and animation files have in common: frames with times, and where they go."""
 
 import os
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -10,7 +9,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from allaprima.errors import InputError
+from allaprima.errors import InputError, reason
+from allaprima.partial import partial_of
 
 BROWSERS_DELAY = Fraction(1, 10)  # what browsers show a frame for whose duration is 0
 
@@ -66,9 +66,7 @@ def partial_file(target: Path) -> Iterator[Path]:
     Raises:
         InputError: the file cannot be written, such as on a full disk.
     """
-    # The suffix stays, for it decides the format; the name may be as long as names can be.
-    name = zlib.crc32(os.fsencode(target.name))
-    partial = target.with_name(f".{name:08x}.{os.getpid()}.part{target.suffix}")
+    partial = partial_of(target, target.suffix)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -78,8 +76,7 @@ def partial_file(target: Path) -> Iterator[Path]:
 
         if not isinstance(error, OSError | FFmpegError):
             raise
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{target} cannot be written: {reason}") from error
+        raise InputError(f"{target} cannot be written: {reason(error)}") from error
     finally:
         with suppress(OSError):
             partial.unlink()

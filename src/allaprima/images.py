@@ -2,7 +2,6 @@
 
 import io
 import os
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -12,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import ExifTags, Image
 
-from allaprima.decoding import decode, open_image, reason
-from allaprima.errors import InputError
+from allaprima.decoding import decode, open_image
+from allaprima.errors import InputError, reason
+from allaprima.partial import partial_of
 
 # The filter that scales a style image decides its Gram matrices, so there is one, and it is told.
 RESIZE_FILTER = "bicubic-antialiased-pillow"
@@ -168,9 +168,7 @@ def write_picture(
     if alpha is not None and format_ == "JPEG":
         rgb, alpha = _put_on_white(rgb, alpha), None
     pixels = to_uint8(rgb) if alpha is None else np.dstack([to_uint8(rgb), to_uint8(alpha)])
-    # Not the picture's name and more: that may be as long as names can be.
-    name = zlib.crc32(os.fsencode(path.name))
-    partial = path.with_name(f".{name:08x}.{os.getpid()}.part")
+    partial = partial_of(path)
     try:
         encoded = io.BytesIO()  # for a full disk is told more plainly here than by Pillow
         exif = Image.Exif()

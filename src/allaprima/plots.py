@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from allaprima.images import resize, to_uint8, write_picture
+from allaprima.partial import partial_of
 
 COLOURS = {"noise": "#1f5fa8", "content": "#c8552b"}
 LABEL_OFFSETS = {"noise": (-6, -18), "content": (6, 8)}  # points from where a curve meets 1
@@ -47,7 +48,7 @@ def draw_curves(
         axes.axhline(1, color="black", linewidth=1.2, label=labels[size]["pass"])
         _finish(axes, f"{size}²")
     figure.suptitle(title)
-    partial = path.with_name(f".{path.name}.part")
+    partial = partial_of(path)
     figure.savefig(partial, format="png")
     partial.replace(path)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 import allaprima
 from allaprima.errors import InputError
 from allaprima.images import write_picture
+from allaprima.partial import partial_of
 from allaprima.training import StyleTransferModule
 from allaprima.weights import describe_generator, save_generator
 
@@ -48,7 +49,7 @@ def write_result(
     write_picture(picture, _before_after(module, photos), overwrite=True)
     save_generator(generator, module.painter.cpu(), record, overwrite=True)
     description = describe_generator(module.generator)
-    partial = card.with_suffix(".part")
+    partial = partial_of(card)
     text = model_card(record, description, generator, f"{module.task.usage} -c {generator.name}")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, card)

@@ -11,7 +11,7 @@ from av.error import FFmpegError
 from av.filter import Graph
 from av.stream import Disposition
 
-from allaprima.errors import InputError
+from allaprima.errors import InputError, reason
 from allaprima.frames import Frame
 from allaprima.video_pictures import Colours, ToRGB
 
@@ -143,8 +143,7 @@ def open_video(source: Path) -> Any:
             raise InputError(f"{source} is empty (0 bytes)")
         return av.open(str(source), metadata_errors="replace")
     except (FFmpegError, OSError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{source} cannot be read as a video: {reason}") from error
+        raise InputError(f"{source} cannot be read as a video: {reason(error)}") from error
 
 
 def start_of_clock(container: Any) -> Fraction:

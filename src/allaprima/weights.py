@@ -17,7 +17,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from allaprima.architectures import check_finite, describe_generator, rebuild_generator
-from allaprima.errors import InputError, first_line, some_of
+from allaprima.errors import InputError, first_line, reason, some_of
+from allaprima.partial import partial_of
 from allaprima.resources import resource_dir
 
 if TYPE_CHECKING:
@@ -77,13 +78,13 @@ def save_generator(
         "arguments": json.dumps(description["arguments"]),
         **{name: as_text(value) for name, value in metadata.items()},
     }
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = partial_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(_in_order(save(weights, header)))
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be written: {_reason(error)}") from error
+        raise InputError(f"{path} cannot be written: {reason(error)}") from error
     finally:
         with suppress(OSError):
             partial.unlink()
@@ -154,12 +155,7 @@ def named(path: str | Path) -> Iterator[Path]:
             raise InputError("there is no such file")
         yield path
     except (InputError, OSError) as error:
-        raise InputError(f"{path}: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> Any:
-    """The system's words alone, where it has some: the path is told beside them."""
-    return getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: {reason(error)}") from error
 
 
 def find_generator(name_or_path: str | Path) -> Path:
@@ -173,7 +169,7 @@ def find_generator(name_or_path: str | Path) -> Path:
         if path.is_file():
             return path
     except OSError as error:  # no permission, too long a name
-        raise InputError(f"{path}: {_reason(error)}") from error
+        raise InputError(f"{path}: {reason(error)}") from error
     if str(name_or_path) in shipped:
         return shipped[str(name_or_path)]
     known = f"shipped are {', '.join(shipped)}" if shipped else "none is shipped yet"
